@@ -1,0 +1,1 @@
+"""Entities and repositories of the agents domain."""

@@ -1,0 +1,1 @@
+"""Storage engines: one contract (`contract.py`), several backends."""
