@@ -1,0 +1,1 @@
+"""Vectors and words on a volume: write-once files and one pointer (docs/formats/)."""
