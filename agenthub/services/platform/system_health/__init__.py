@@ -1,0 +1,1 @@
+"""Service 22: liveness, readiness and what is running."""

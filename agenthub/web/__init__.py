@@ -1,0 +1,1 @@
+"""HTTP for every service: declarations, the guard, schemas, the error table, request ids, metrics and the OpenAPI document."""
