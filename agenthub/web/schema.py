@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic.json_schema import SkipJsonSchema
 
 from agenthub.core.ids import ID_LENGTH, ID_PATTERN
+from agenthub.core.json import dumps
 
 _NO_NUL: Final = r"^[^\x00]*$"
 _ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
@@ -55,6 +56,22 @@ def _utc(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
 """An RFC 3339 time with its zone; kept and answered in UTC."""
+
+MAX_METADATA_BYTES: Final = 16_384
+
+
+def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if len(dumps(value)) > MAX_METADATA_BYTES:
+        raise ValueError(f"should be at most {MAX_METADATA_BYTES} bytes of JSON")
+    return value
+
+
+JsonMetadata = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NO_NUL)], Any],
+    Field(max_length=64),
+    AfterValidator(_bounded_metadata),
+]
+"""A JSON object of the client's own: at most 64 keys of 1..100 characters, 16 KiB in all."""
 
 SHOWN_ONCE: Final = {"x-shown-once": True}
 ShownOnce = Annotated[str | None, Field(json_schema_extra=SHOWN_ONCE)]
