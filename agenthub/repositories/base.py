@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from agenthub.core.errors import AlreadyExists, NotFound
@@ -53,6 +54,10 @@ class Repository(Generic[E]):
         self._operation = operation or Operation()
 
     # --- reads ---
+
+    def now(self) -> datetime:
+        """The database's clock: the one that stamps rows, whichever replica writes them."""
+        return self._storage.now()
 
     def get(self, tenant_id: TenantScope, key: str) -> E:
         """The entity of that id.

@@ -30,6 +30,7 @@ class AppliedOperation:
     payload_sha256: str
     status: int
     body: bytes
+    headers: Mapping[str, Any]
     created_at: datetime
     expires_at: datetime
 
@@ -72,8 +73,8 @@ class Actor:
 
 SYSTEM: Final = Actor()
 
-Renderer = Callable[[Any], tuple[int, bytes]]
-"""Turns a handler's result into the status and body of its answer."""
+Renderer = Callable[[Any], tuple[int, bytes, Mapping[str, str]]]
+"""Turns a handler's result into the status, body and headers of its answer."""
 
 
 def operation_id(tenant_id: TenantId, actor_id: str, key: str) -> str:
@@ -95,8 +96,8 @@ class Operation:
         """The row that makes a repeat answer the same, once; empty without a key or when already sealed."""
         if self.id is None or self.render is None or self.sealed:
             return ()
-        status, body = self.render(result)
-        row = AppliedOperation(self.id, tenant_id, self.payload_sha256, status, body, now, now + RETENTION)
+        status, body, headers = self.render(result)
+        row = AppliedOperation(self.id, tenant_id, self.payload_sha256, status, body, headers, now, now + RETENTION)
         return (Insert(APPLIED_OPERATIONS, row_of(row)),)
 
     def audit(self, tenant_id: TenantId, action: str, kind: str, resource_id: str | None, now: datetime, **details: Any) -> Write:

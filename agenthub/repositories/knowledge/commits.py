@@ -1,0 +1,229 @@
+"""Publishing a generation: files first, then one compare-and-set of the knowledge base's row (design/KNOWLEDGE_STORE.md)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from numpy import float32
+from numpy.typing import NDArray
+
+from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, OutcomeUnknown, VersionConflict
+from agenthub.core.failpoints import failpoint
+from agenthub.core.ids import random_name
+from agenthub.rag.engine import KnowledgeEngine
+from agenthub.rag.manifest import Pointer
+from agenthub.rag.segment import Chunk, SegmentEntry
+from agenthub.rag.volume import FileRef
+from agenthub.repositories.base import OperationRepeated, Repository
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, KnowledgeOperation, TombstoneRow
+from agenthub.repositories.operations import Operation, row_of
+from agenthub.storage.contract import And, Compare, DbNow, Delete, Insert, Storage, Update, Write
+
+INTENT_SECONDS: Final = 3600.0
+"""How long a writer may take from its first byte to its commit: the longest request a platform allows."""
+_ATTEMPTS: Final = 12
+_BACKOFF_SECONDS: Final = 0.02
+_LONGEST_BACKOFF_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A document or chunk that the commit hides."""
+
+    kind: Literal["document", "chunk"]
+    target_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a commit does beside adding segments, computed against the row it replaces.
+
+    The deltas move the counters of the row. `result` is the answer of the request, kept for its repeats.
+    """
+
+    result: Any
+    burials: tuple[Burial, ...] = ()
+    writes: tuple[Write, ...] = ()
+    documents_delta: int = 0
+    chunks_delta: int = 0
+    size_delta_bytes: int = 0
+
+
+Plan = Callable[[KnowledgeBase, int, datetime], Effect]
+"""Given the row to be replaced, the generation to be made and the database's time: the effect. Called again after a lost race."""
+
+
+@dataclass(slots=True)
+class Staging:
+    """A writer at work in one knowledge base: its files are durable but unseen until `publish`."""
+
+    commits: KnowledgeCommits
+    base: KnowledgeBase
+    intent_id: str
+    fence: str
+    segments: list[SegmentEntry] = field(default_factory=list)
+    originals: list[FileRef] = field(default_factory=list)
+
+    def put_original(self, data: bytes) -> FileRef:
+        """Keep uploaded bytes on the volume."""
+        reference = self.commits.engine.put_original(self.base.id, data)
+        self.originals.append(reference)
+        return reference
+
+    def write_segment(self, chunks: Sequence[Chunk], vectors: NDArray[float32]) -> None:
+        """Write a segment with the knowledge base's pinned signature and language."""
+        base = self.base
+        entry = self.commits.engine.write_segment(base.id, chunks, vectors, signature=base.signature, language=base.language)
+        self.segments.append(entry)
+
+    def publish(self, plan: Plan) -> Any:
+        """Make the segments and the plan's effect visible in one commit; returns the effect's result.
+
+        Raises: NotFound when the knowledge base was deleted meanwhile; GenerationConflict when it moved too fast or this
+        writer took too long; OutcomeUnknown when the database can't say.
+        """
+        return self.commits.publish(self.base, self.segments, plan, self)
+
+
+class KnowledgeCommits(Repository[KnowledgeBase]):
+    """The only writer of knowledge bases' pointers."""
+
+    table = KnowledgeBaseRepository.table
+    entity = KnowledgeBase
+
+    def __init__(self, storage: Storage, engine: KnowledgeEngine, operation: Operation | None = None) -> None:
+        super().__init__(storage, operation)
+        self.engine = engine
+        self._bases = KnowledgeBaseRepository(storage)
+
+    @contextmanager
+    def staging(self, base: KnowledgeBase) -> Iterator[Staging]:
+        """Register an intent, then give a place to put files. Files are removed again when the block fails, unless it is
+        unknown whether they were published."""
+        staging = Staging(self, base, f"{base.id}.{random_name()}", random_name())
+        self._storage.commit([Insert(INTENTS, self._intent_row(staging))])
+        failpoint("commit.intent")
+        try:
+            yield staging
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            self._abandon(staging)
+            raise
+
+    def _intent_row(self, staging: Staging) -> dict[str, Any]:
+        base = staging.base
+        expiry = DbNow(INTENT_SECONDS)
+        return {
+            "id": staging.intent_id,
+            "tenant_id": base.tenant_id,
+            "knowledge_base_id": base.id,
+            "fence": staging.fence,
+            "expires_at": expiry,
+        }
+
+    def _abandon(self, staging: Staging) -> None:
+        for entry in staging.segments:
+            self.engine.discard_segment(staging.base.id, entry)
+        self.engine.volume.discard(staging.base.id, staging.originals)
+        self._storage.commit([Delete(INTENTS, staging.base.tenant_id, staging.intent_id, missing_ok=True)])
+
+    def publish(self, base: KnowledgeBase, added: Sequence[SegmentEntry], plan: Plan, staging: Staging | None = None) -> Any:
+        """Commit a new generation; without `staging` it adds no files (deletes work on a full disk).
+
+        Raises: as `Staging.publish`.
+        """
+        operation_id = self._operation.id or random_name()
+        for attempt in range(_ATTEMPTS):
+            current = self._bases.get(base.tenant_id, base.id)
+            pointer = self._put_manifest(current, added, operation_id)
+            try:
+                return self._swap(current, pointer, plan, operation_id, staging)
+            except (VersionConflict, NotFound) as error:
+                self._lost(current, pointer, staging, error)
+            time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
+        raise GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
+
+    def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str) -> Pointer:
+        """The next pointer. A commit without files keeps the manifest, so that it needs no disk."""
+        generation = current.generation + 1
+        if not added:
+            return replace(current.pointer, generation=generation)
+        manifest = self.engine.read_manifest(current.id, current.pointer)
+        successor = manifest.successor(generation=generation, added=added, operation_id=operation_id, now=self._storage.now())
+        return self.engine.put_manifest(current.id, successor)
+
+    def _swap(self, current: KnowledgeBase, pointer: Pointer, plan: Plan, operation_id: str, staging: Staging | None) -> Any:
+        now = self._storage.now()
+        effect = plan(current, pointer.generation, now)
+        writes: list[Write] = [_move(current, pointer, effect, operation_id, now)]
+        if staging:
+            alive = And((Compare("fence", "eq", staging.fence), Compare("expires_at", "gt", DbNow())))
+            writes.append(Delete(INTENTS, current.tenant_id, staging.intent_id, where=alive))
+        writes.append(Insert(OPERATIONS, row_of(self._ledger_row(current, pointer.generation, operation_id, now))))
+        writes += [_tombstone(current, burial, pointer.generation) for burial in effect.burials]
+        writes += effect.writes
+        failpoint("commit.before")
+        self._settled_commit(current, writes, effect, operation_id)
+        failpoint("commit.after")
+        return effect.result
+
+    def _ledger_row(self, base: KnowledgeBase, generation: int, operation_id: str, now: datetime) -> KnowledgeOperation:
+        payload = self._operation.payload_sha256
+        return KnowledgeOperation(f"{base.id}.{operation_id}", base.tenant_id, base.id, operation_id, payload, generation, {}, now)
+
+    def _settled_commit(self, base: KnowledgeBase, writes: Sequence[Write], effect: Effect, operation_id: str) -> None:
+        """Commit; when the answer is lost, look for the operation's row instead of guessing (RELIABILITY.md B3)."""
+        try:
+            self._commit(base.tenant_id, writes, effect.result, "write", base.id)
+        except AlreadyExists as error:
+            if error.table == OPERATIONS.name:
+                raise OperationRepeated from error
+            raise
+        except OutcomeUnknown:
+            if self._storage.get(OPERATIONS, base.tenant_id, f"{base.id}.{operation_id}") is None:
+                raise
+
+    def _lost(self, current: KnowledgeBase, pointer: Pointer, staging: Staging | None, error: Exception) -> None:
+        """A refused commit: drop its manifest, and go on only where another try can succeed."""
+        if pointer.name != current.manifest_name:
+            self.engine.volume.discard(current.id, [FileRef(pointer.name, pointer.length_bytes, pointer.sha256)])
+        latest = self._bases.get(current.tenant_id, current.id)
+        if latest.pointer != current.pointer:
+            return
+        if staging and self._storage.get(INTENTS, current.tenant_id, staging.intent_id) is None:
+            raise GenerationConflict("this write took too long and was given up; try again", retry_after_seconds=1) from error
+        if isinstance(error, NotFound):
+            raise error
+
+
+def _move(current: KnowledgeBase, pointer: Pointer, effect: Effect, operation_id: str, now: datetime) -> Update:
+    """The compare-and-set from the pointer that was read to the next one."""
+    moved = current.pointing_to(pointer, operation_id, now)
+    names = ("generation", "epoch", "manifest_name", "manifest_sha256", "manifest_length_bytes", "operation_id", "updated_at")
+    changes: dict[str, Any] = {name: getattr(moved, name) for name in names}
+    changes["document_count"] = current.document_count + effect.documents_delta
+    changes["chunk_count"] = current.chunk_count + effect.chunks_delta
+    changes["size_bytes"] = current.size_bytes + effect.size_delta_bytes
+    unmoved = And(
+        (
+            Compare("state", "eq", "active"),
+            Compare("generation", "eq", current.generation),
+            Compare("epoch", "eq", current.epoch),
+            Compare("manifest_sha256", "eq", current.manifest_sha256),
+        )
+    )
+    return Update(KnowledgeBaseRepository.table, current.tenant_id, current.id, changes, None, unmoved)
+
+
+def _tombstone(base: KnowledgeBase, burial: Burial, generation: int) -> Insert:
+    key = f"{base.id}.{generation}.{burial.kind}.{burial.target_id}"
+    row = TombstoneRow(key, base.tenant_id, base.id, burial.kind, burial.target_id, generation)
+    return Insert(TOMBSTONES, row_of(row))

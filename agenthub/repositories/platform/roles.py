@@ -1,0 +1,78 @@
+"""Roles, permissions, and which role may do what."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final, Literal, get_args
+
+Role = Literal["owner", "admin", "devops", "user", "viewer"]
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+CREATE_ORGANIZATIONS: Final = "organizations:create"
+"""Held by owners of the operator organization only; see `permissions_of`."""
+
+PERMISSIONS: Final = MappingProxyType(
+    {
+        "organizations:read": "see one's own organization",
+        "organizations:write": "rename one's own organization",
+        CREATE_ORGANIZATIONS: "create, list, rename and suspend other organizations (owners of the operator organization only)",
+        "users:read": "see the organization's users",
+        "users:write": "create, change, suspend and delete users, assign roles, reset passwords",
+        "sessions:read": "see other users' sessions (one's own are always visible)",
+        "sessions:write": "end other users' sessions (one's own can always be ended)",
+        "api-keys:read": "see one's own API keys",
+        "api-keys:write": "create, rename and revoke one's own API keys",
+        "api-keys:manage": "see, rename and revoke every API key of the organization",
+        "agents:read": "see agents and their versions",
+        "agents:write": "create, change, publish and delete agents",
+        "knowledge-bases:read": "see knowledge bases and their statistics",
+        "knowledge-bases:write": "create, rename and delete knowledge bases",
+        "documents:read": "see documents, chunks and originals",
+        "documents:write": "upload, replace and delete documents and chunks",
+        "embeddings:create": "embed texts",
+        "search:query": "search knowledge bases",
+        "audit:read": "read the organization's audit log",
+        "health:read": "see the readiness of each dependency and the backends in use",
+        "metrics:read": "read the process metrics",
+    }
+)
+"""Every permission there is, with what it allows. A permission is `resource:action`."""
+
+_READING: Final = frozenset({"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "search:query"})
+_WORKING: Final = _READING | {
+    "agents:write",
+    "knowledge-bases:write",
+    "documents:write",
+    "embeddings:create",
+    "api-keys:read",
+    "api-keys:write",
+}
+_OPERATING: Final = _READING | {
+    "users:read",
+    "embeddings:create",
+    "api-keys:read",
+    "api-keys:write",
+    "audit:read",
+    "health:read",
+    "metrics:read",
+}
+_ADMINISTERING: Final = _WORKING | _OPERATING | {"sessions:read", "sessions:write", "api-keys:manage"}
+
+ROLE_PERMISSIONS: Final[MappingProxyType[Role, frozenset[str]]] = MappingProxyType(
+    {
+        "owner": frozenset(PERMISSIONS) - {CREATE_ORGANIZATIONS},
+        "admin": _ADMINISTERING,
+        "devops": _OPERATING,
+        "user": _WORKING,
+        "viewer": _READING,
+    }
+)
+"""What each role may do in its own organization."""
+
+
+def permissions_of(role: Role, *, in_operator_organization: bool) -> frozenset[str]:
+    """What a user of this role may do; owners of the operator organization may also create organizations."""
+    if role == "owner" and in_operator_organization:
+        return frozenset(PERMISSIONS)
+    return ROLE_PERMISSIONS[role]

@@ -1,0 +1,1 @@
+"""Agents: life cycle, immutable versions, status."""

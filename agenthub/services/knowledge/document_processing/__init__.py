@@ -1,0 +1,1 @@
+"""Documents and chunks of a knowledge base: upload, preview, replace, delete."""

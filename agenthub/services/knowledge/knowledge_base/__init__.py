@@ -1,0 +1,1 @@
+"""Knowledge bases: create, read, list, rename, delete."""

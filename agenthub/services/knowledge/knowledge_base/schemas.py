@@ -1,0 +1,69 @@
+"""Request and answer shapes of knowledge bases."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from agenthub.rag.chunking import Strategy
+from agenthub.web.schema import Id, Name, PageQuery, Schema, Text
+
+
+class ChunkingIn(Schema):
+    """How documents are cut into chunks; sizes in characters. Left out: the defaults for the embedding model."""
+
+    strategy: Strategy = "structure"
+    max_characters: int = Field(default=1000, ge=100, le=8000)
+    overlap_characters: int = Field(default=150, ge=0, le=2000)
+
+
+class KnowledgeBaseCreate(Schema):
+    """A new knowledge base.
+
+    Leave `embedding_model` out for the server's default model. Send `null` together with `dimension` when your own vectors
+    come with every chunk and every search.
+    """
+
+    name: Name
+    description: Text = ""
+    embedding_model: str | None = Field(default=None, min_length=1, max_length=200)
+    dimension: int | None = Field(default=None, ge=1, le=4096)
+    language: str = Field(default="english", min_length=1, max_length=40, description="stemming and stop words; `simple` for none")
+    chunking: ChunkingIn = ChunkingIn()
+
+
+class KnowledgeBaseUpdate(Schema):
+    """A new name or description; what is left out stays."""
+
+    name: Name | None = None
+    description: Text | None = None
+    expected_version: int | None = Field(default=None, ge=1)
+
+
+class KnowledgeBaseOut(Schema):
+    """A knowledge base and its size. `generation` grows with every change of its contents."""
+
+    id: Id
+    name: str
+    description: str
+    embedding_model: str | None
+    signature: str
+    dimension: int
+    language: str
+    chunking: dict[str, Any]
+    generation: int
+    document_count: int
+    chunk_count: int
+    size_bytes: int
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class KnowledgeBaseListQuery(PageQuery):
+    """Which knowledge bases to list."""
+
+    name: str | None = Field(default=None, max_length=200, description="only the one of this name")

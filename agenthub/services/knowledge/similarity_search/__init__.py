@@ -1,0 +1,1 @@
+"""Search in a knowledge base by meaning, by keyword and by both."""

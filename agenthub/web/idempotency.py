@@ -1,0 +1,82 @@
+"""Idempotency-Key: a write applied once, however often it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from flask import Response, request
+
+from agenthub.core.errors import InvalidInput, OperationReused, VersionConflict
+from agenthub.core.json import dumps
+from agenthub.repositories.base import OperationRepeated
+from agenthub.repositories.operations import AppliedOperation, AppliedOperations, Operation, operation_id
+from agenthub.web.access import resources, state
+from agenthub.web.answers import Rendered, render, render_for_repeats
+from agenthub.web.declare import Declaration
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotent-Replayed"
+MAX_KEY_LENGTH: Final = 255
+
+
+def once(declaration: Declaration, body_sha256: str, view: Callable[[], Any]) -> Response:
+    """The response of a write: the view's, or the first one's if this Idempotency-Key was applied before.
+
+    A failed request leaves no trace, so its key may be used again. Without a principal a key means nothing.
+    Raises: InvalidInput for an unusable key; OperationReused when the key came with another request before.
+    """
+    key = _key()
+    if key is None:
+        return _respond(declaration, view())
+    operation = _keyed(key, body_sha256, declaration)
+    applied = _find(operation)
+    if applied is not None:
+        return _replay(declaration, operation, applied)
+    try:
+        return _respond(declaration, view())
+    except OperationRepeated as error:
+        applied = _find(operation)
+        if applied is None:
+            raise VersionConflict("another request with this Idempotency-Key is being applied; repeat it") from error
+        return _replay(declaration, operation, applied)
+
+
+def _key() -> str | None:
+    key = request.headers.get(HEADER)
+    if key is None or state().principal is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise InvalidInput(f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters", field=HEADER)
+    return key
+
+
+def _keyed(key: str, body_sha256: str, declaration: Declaration) -> Operation:
+    caller = state().principal
+    assert caller is not None  # noqa: S101 (_key saw it)
+    operation = state().operation
+    operation.id = operation_id(caller.tenant_id, caller.id, key)
+    payload = [request.method, request.path, sorted(request.args.items(multi=True)), body_sha256]
+    operation.payload_sha256 = hashlib.sha256(dumps(payload)).hexdigest()
+    operation.render = lambda result: render_for_repeats(declaration, result)
+    return operation
+
+
+def _find(operation: Operation) -> AppliedOperation | None:
+    caller = state().principal
+    if caller is None or operation.id is None:
+        return None
+    return AppliedOperations(resources().storage).find(caller.tenant_id, operation.id)
+
+
+def _replay(declaration: Declaration, operation: Operation, applied: AppliedOperation) -> Response:
+    if applied.payload_sha256 != operation.payload_sha256:
+        raise OperationReused("this Idempotency-Key was used before with a different request", field=HEADER)
+    answered = declaration.answer(applied.status)
+    media_type = answered.media_type if answered else "application/json"
+    return Rendered(applied.status, applied.body, media_type, {**applied.headers, REPLAYED: "true"}).response()
+
+
+def _respond(declaration: Declaration, result: Any) -> Response:
+    return result if isinstance(result, Response) else render(declaration, result).response()
