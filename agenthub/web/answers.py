@@ -102,7 +102,8 @@ def _load(model: type[BaseModel], value: Any) -> BaseModel:
 
 
 def _dump(model: type[BaseModel], value: Any) -> bytes:
-    return _load(model, value).__pydantic_serializer__.to_json(_load(model, value))
+    loaded = _load(model, value)
+    return loaded.__pydantic_serializer__.to_json(loaded)
 
 
 def _shown_once(model: type[BaseModel]) -> dict[str, None]:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from agenthub.core import errors
 from agenthub.core.json import dumps
 from agenthub.web.access import request_id
+from agenthub.web.schema import ErrorDetail
 
 _log = structlog.get_logger("agenthub.web")
 
@@ -64,6 +65,12 @@ _HTTP_CODES: Final[dict[int, tuple[str, str]]] = {
 def refusal_of(error: errors.AgentHubError) -> Refusal:
     """The entry of an error's nearest class in the table; `internal` for one that should not reach a request."""
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def error_detail(error: errors.AgentHubError) -> tuple[int, ErrorDetail]:
+    """The status and body detail of an error, for answers that report on several items."""
+    refusal = refusal_of(error)
+    return refusal.status, ErrorDetail(code=refusal.code, message=error.message, field=error.field, request_id=request_id())
 
 
 def error_response(status: int, code: str, message: str, field: str | None = None) -> Response:

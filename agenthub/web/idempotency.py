@@ -54,7 +54,7 @@ def _key() -> str | None:
 
 def _keyed(key: str, body_sha256: str, declaration: Declaration) -> Operation:
     caller = state().principal
-    assert caller is not None  # noqa: S101 (_key saw it)
+    assert caller is not None
     operation = state().operation
     operation.id = operation_id(caller.tenant_id, caller.id, key)
     payload = [request.method, request.path, sorted(request.args.items(multi=True)), body_sha256]

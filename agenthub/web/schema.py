@@ -61,7 +61,11 @@ MAX_METADATA_BYTES: Final = 16_384
 
 
 def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    if len(dumps(value)) > MAX_METADATA_BYTES:
+    try:
+        size_bytes = len(dumps(value))
+    except TypeError as error:
+        raise ValueError("holds a number that does not fit 64 bits") from error
+    if size_bytes > MAX_METADATA_BYTES:
         raise ValueError(f"should be at most {MAX_METADATA_BYTES} bytes of JSON")
     return value
 
@@ -98,9 +102,9 @@ class ListOf(Schema, Generic[ItemT]):
     next_cursor: str | None
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """`UserOutList` for `ListOf[UserOut]`."""
-        return f"{params[0].__name__}List"
+        return f"{getattr(params[0], '__name__', 'Item')}List"
 
 
 class ErrorDetail(Schema):

@@ -1,0 +1,75 @@
+"""Which services there are, as strings: a process imports only those it was told to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Literal
+
+from agenthub.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+Need = Literal["storage", "cache", "knowledge", "embedders"]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One deployable service. `target` is `module:NAME` of its tuple of (prefix, blueprint) pairs; `needs` what it uses."""
+
+    name: str
+    target: str
+    prefixes: tuple[str, ...]
+    needs: frozenset[Need]
+    title: str
+    description: str
+
+
+def _service(name: str, prefixes: tuple[str, ...], needs: tuple[Need, ...], title: str, description: str) -> Service:
+    module = name.replace("-", "_")
+    return Service(name, f"agenthub.services.{module}.routes:BLUEPRINTS", prefixes, frozenset({"storage", *needs}), title, description)
+
+
+SERVICES: Final = (
+    _service(
+        "platform.system-health",
+        ("/api/health",),
+        (),
+        "Health",
+        "Liveness, readiness of each dependency, and what is running.",
+    ),
+    _service(
+        "agents.agent-management",
+        ("/api/agents",),
+        (),
+        "Agents",
+        "Agents with immutable published versions, rollback, status and bound knowledge bases.",
+    ),
+)
+"""In the order of the OpenAPI document."""
+
+
+def services_for(patterns: Sequence[str]) -> tuple[Service, ...]:
+    """The services that any pattern names, such as `knowledge.*` or `platform.authentication`.
+
+    Raises: SettingsError when a pattern names none.
+    """
+    names = [service.name for service in SERVICES]
+    problems = [
+        f"AGENTHUB_SERVICES: {pattern!r} names no service; there are {', '.join(names)}"
+        for pattern in patterns
+        if not any(fnmatchcase(name, pattern) for name in names)
+    ]
+    if problems:
+        raise SettingsError(problems)
+    return tuple(service for service in SERVICES if any(fnmatchcase(service.name, pattern) for pattern in patterns))
+
+
+def load(service: Service) -> tuple[tuple[str, Blueprint], ...]:
+    """Import a service and return its (prefix, blueprint) pairs."""
+    module, _, name = service.target.partition(":")
+    blueprints: tuple[tuple[str, Blueprint], ...] = getattr(import_module(module), name)
+    return blueprints

@@ -1,0 +1,272 @@
+"""The environment as one frozen object. The only reader of environment variables; `VARIABLES` is the one list of them."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, TypeVar, get_args
+
+from agenthub.core.errors import SettingsError
+from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
+from agenthub.storage.configuration import StorageSettings, parse_database_url
+from agenthub.variables import VARIABLES, Variable
+
+LogFormat = Literal["auto", "json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogStream = Literal["stderr", "stdout"]
+T = TypeVar("T")
+
+_ON: Final = frozenset({"1", "on", "true", "yes"})
+_OFF: Final = frozenset({"0", "off", "false", "no"})
+_VARIABLES: Final = {variable.name: variable for variable in VARIABLES}
+MIN_SECRET_LENGTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """How this process listens and whom it trusts."""
+
+    host: str
+    port: int
+    process_count: int
+    thread_count: int
+    trusted_proxy_hops: int
+    max_body_bytes: int
+    metrics_token: str | None = field(default=None, repr=False)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How log lines look and where they go. `auto` is text on a terminal, JSON elsewhere."""
+
+    format: LogFormat
+    level: LogLevel
+    stream: LogStream
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """The first owner, and how long a session lasts unused (`idle`) and at all (`absolute`)."""
+
+    owner_email: str | None
+    owner_password: str | None = field(repr=False)
+    session_idle_seconds: int
+    session_absolute_seconds: int
+    default_owner_allowed: bool
+    """True only with the embedded default storage on a loopback address: then owner@agenthub.com / password is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChoice:
+    """Which cache was asked for; nothing means the process's own memory."""
+
+    memcached_servers: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a process was told. Made once at the start; nothing else reads the environment."""
+
+    storage: StorageSettings
+    cache: CacheChoice
+    volume_path: Path
+    embedding: EmbeddingSettings
+    web: WebSettings
+    log: LogSettings
+    accounts: AccountSettings
+    services: tuple[str, ...]
+    result_cache: bool
+    rate_limits: bool
+    failpoints: str
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Settings:
+        """The settings of a mapping such as `os.environ`; an empty value counts as unset.
+
+        Raises: SettingsError naming every wrong, unknown or contradictory variable at once.
+        """
+        reader = _Reader(environment)
+        reader.refuse_unknown()
+        storage, embedded_default = _storage(reader)
+        web = _web(reader)
+        settings = cls(
+            storage=storage,
+            cache=_cache(reader),
+            volume_path=reader.path("VECTOR_STORE_BASE_PATH"),
+            embedding=_embedding(reader),
+            web=web,
+            log=_log(reader),
+            accounts=_accounts(reader, embedded_default and web.on_loopback),
+            services=_services(reader),
+            result_cache=reader.switch("AGENTHUB_RESULT_CACHE"),
+            rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
+            failpoints=reader.text("AGENTHUB_FAILPOINTS"),
+        )
+        reader.finish()
+        return settings
+
+
+class _Reader:
+    """Reads variables by name with the defaults of the table, collecting problems instead of raising them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.problems: list[str] = []
+
+    def refuse_unknown(self) -> None:
+        for name in sorted(self.environment):
+            if name.startswith("AGENTHUB_") and name not in _VARIABLES:
+                near = difflib.get_close_matches(name, _VARIABLES, n=1)
+                self.problems.append(f"{name} is not a variable of AgentHub" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def optional(self, name: str) -> str | None:
+        value = self.environment.get(name, "").strip()
+        return value or None
+
+    def text(self, name: str) -> str:
+        return self.optional(name) or _VARIABLES[name].default
+
+    def number(self, name: str, lowest: int, highest: int) -> int:
+        text = self.text(name)
+        if text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest:
+            return int(text)
+        self.problems.append(f"{name} must be a whole number from {lowest} to {highest}, not {text!r}")
+        return int(_VARIABLES[name].default)
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name).lower()
+        if text in choices:
+            return text
+        self.problems.append(f"{name} must be one of {', '.join(choices)}, not {text!r}")
+        return _VARIABLES[name].default
+
+    def switch(self, name: str) -> bool:
+        text = self.text(name).lower()
+        if text not in _ON | _OFF:
+            self.problems.append(f"{name} must be on or off, not {text!r}")
+        return text in _ON
+
+    def path(self, name: str) -> Path:
+        text = self.text(name)
+        if "\x00" in text:
+            self.problems.append(f"{name} is not a path")
+            text = _VARIABLES[name].default
+        return Path(text).expanduser().absolute()
+
+    def attempt(self, make: Callable[[], T], fallback: T) -> T:
+        """What `make` makes; its problems are noted and `fallback` is used when it raises SettingsError."""
+        try:
+            return make()
+        except SettingsError as error:
+            self.problems.extend(error.problems)
+            return fallback
+
+    def finish(self) -> None:
+        if self.problems:
+            raise SettingsError(self.problems)
+
+
+def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
+    """The storage, and whether it is the embedded default that nobody asked for."""
+    url = reader.optional("DATABASE_URL")
+    if url is None and reader.optional("GOOGLE_CLOUD_PROJECT") is not None:
+        dataset = reader.text("BIGQUERY_DATASET")
+        reader.problems.append(
+            f"GOOGLE_CLOUD_PROJECT asks for BigQuery (dataset {dataset}); the BigQuery backend arrives with issue E: "
+            "set DATABASE_URL to a PostgreSQL server meanwhile"
+        )
+    embedded = f"sqlite:///{Path('data/agenthub.sqlite3').absolute()}"
+    found = reader.attempt(lambda: parse_database_url(url or embedded), StorageSettings("memory", "memory://"))
+    settings = replace(
+        found,
+        pool_size=reader.number("AGENTHUB_POOL_CONNECTIONS", 1, 500),
+        on_cloud_run=reader.optional("K_SERVICE") is not None,
+        accept_ephemeral_sqlite=reader.switch("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE"),
+    )
+    return settings, url is None
+
+
+def _cache(reader: _Reader) -> CacheChoice:
+    servers, redis = reader.optional("MEMCACHED_SERVERS"), reader.optional("REDIS_URL")
+    if servers and redis:
+        reader.problems.append("MEMCACHED_SERVERS and REDIS_URL are both set: choose one cache")
+    elif servers or redis:
+        name = "MEMCACHED_SERVERS" if servers else "REDIS_URL"
+        reader.problems.append(f"{name} asks for a shared cache, which arrives with issue C: leave it empty meanwhile")
+    return CacheChoice(servers, redis)
+
+
+def _embedding(reader: _Reader) -> EmbeddingSettings:
+    base_url, model = reader.optional("EMBEDDING_BASE_URL"), reader.optional("EMBEDDING_MODEL")
+    api_key = reader.optional("EMBEDDING_API_KEY")
+    if base_url is None:
+        if api_key:
+            reader.problems.append("EMBEDDING_API_KEY is set without EMBEDDING_BASE_URL: say which endpoint the key is for")
+        return EmbeddingSettings(default_model=model)
+    if not base_url.lower().startswith(("http://", "https://")):
+        reader.problems.append("EMBEDDING_BASE_URL must begin with http:// or https://")
+    if model is None:
+        reader.problems.append("EMBEDDING_BASE_URL is set without EMBEDDING_MODEL: say which of the endpoint's models to use")
+    return EmbeddingSettings(endpoint=EndpointSettings(base_url, model or "", api_key))
+
+
+def _web(reader: _Reader) -> WebSettings:
+    token = reader.optional("AGENTHUB_METRICS_TOKEN")
+    if token is not None and len(token) < MIN_SECRET_LENGTH:
+        reader.problems.append(f"AGENTHUB_METRICS_TOKEN must have at least {MIN_SECRET_LENGTH} characters")
+    return WebSettings(
+        host=reader.text("AGENTHUB_HOST"),
+        port=reader.number("PORT", 1, 65535),
+        process_count=reader.number("WEB_CONCURRENCY", 1, 256),
+        thread_count=reader.number("AGENTHUB_THREADS", 1, 256),
+        trusted_proxy_hops=reader.number("AGENTHUB_TRUSTED_PROXY_HOPS", 0, 10),
+        max_body_bytes=reader.number("AGENTHUB_MAX_BODY_BYTES", 1024 * 1024, 1024**3),
+        metrics_token=token,
+    )
+
+
+def _log(reader: _Reader) -> LogSettings:
+    formats: dict[str, LogFormat] = {value: value for value in get_args(LogFormat)}
+    levels: dict[str, LogLevel] = {value: value for value in get_args(LogLevel)}
+    streams: dict[str, LogStream] = {value: value for value in get_args(LogStream)}
+    return LogSettings(
+        formats[reader.choice("AGENTHUB_LOG_FORMAT", tuple(formats))],
+        levels[reader.choice("AGENTHUB_LOG_LEVEL", tuple(levels))],
+        streams[reader.choice("AGENTHUB_LOG_STREAM", tuple(streams))],
+    )
+
+
+def _accounts(reader: _Reader, default_owner_allowed: bool) -> AccountSettings:
+    email, password = reader.optional("AGENTHUB_OWNER_EMAIL"), reader.optional("AGENTHUB_OWNER_PASSWORD")
+    if (email is None) != (password is None):
+        missing = "AGENTHUB_OWNER_PASSWORD" if password is None else "AGENTHUB_OWNER_EMAIL"
+        reader.problems.append(f"{missing} is missing: the first owner needs both an e-mail address and a password")
+    idle = reader.number("AGENTHUB_SESSION_IDLE_SECONDS", 60, 366 * 86400)
+    absolute = reader.number("AGENTHUB_SESSION_ABSOLUTE_SECONDS", 60, 366 * 86400)
+    if idle > absolute:
+        reader.problems.append("AGENTHUB_SESSION_IDLE_SECONDS is more than AGENTHUB_SESSION_ABSOLUTE_SECONDS")
+    return AccountSettings(email, password, idle, absolute, default_owner_allowed and email is None)
+
+
+def _services(reader: _Reader) -> tuple[str, ...]:
+    patterns = tuple(part.strip() for part in reader.text("AGENTHUB_SERVICES").split(",") if part.strip())
+    if not patterns:
+        reader.problems.append("AGENTHUB_SERVICES names no service")
+    return patterns
+
+
+__all__ = ["VARIABLES", "AccountSettings", "CacheChoice", "LogSettings", "Settings", "Variable", "WebSettings"]

@@ -1,0 +1,52 @@
+"""Every environment variable AgentHub reads. `config/example.env` and the README are checked against this list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable. An empty `default` means unset; a `secret` is never logged or shown."""
+
+    name: str
+    default: str
+    description: str
+    secret: bool = False
+
+
+VARIABLES: Final = (
+    Variable("DATABASE_URL", "", "Where rows live: postgresql://…, sqlite:////absolute/path.db or memory://. Unset: data/agenthub.sqlite3", True),
+    Variable("GOOGLE_CLOUD_PROJECT", "", "Rows in BigQuery, unless DATABASE_URL is set (the backend arrives with issue E)"),
+    Variable("BIGQUERY_DATASET", "agenthub_data", "The BigQuery dataset"),
+    Variable("VECTOR_STORE_BASE_PATH", "data/knowledge", "The folder or mounted bucket for documents, vectors and indexes"),
+    Variable("MEMCACHED_SERVERS", "", "A shared cache, host:port,host:port (arrives with issue C)", True),
+    Variable("REDIS_URL", "", "A shared cache, redis://… (arrives with issue C)", True),
+    Variable("EMBEDDING_BASE_URL", "", "An OpenAI-compatible endpoint for embeddings, such as https://host/v1. Unset: the embedded model"),
+    Variable("EMBEDDING_API_KEY", "", "The endpoint's key", True),
+    Variable("EMBEDDING_MODEL", "", "The default embedding model; required with EMBEDDING_BASE_URL"),
+    Variable("PORT", "5000", "The port to listen on"),
+    Variable("WEB_CONCURRENCY", "1", "How many processes gunicorn starts"),
+    Variable("AGENTHUB_THREADS", "8", "Threads per process: how many requests it answers at once"),
+    Variable("AGENTHUB_HOST", "127.0.0.1", "The address to listen on; wsgi.py and config/gunicorn.py take 0.0.0.0 unless told otherwise"),
+    Variable("AGENTHUB_SERVICES", "*", "Which services this process serves: names and patterns, such as knowledge.*,platform.authentication"),
+    Variable("AGENTHUB_OWNER_EMAIL", "", "The first owner, made at the first start"),
+    Variable("AGENTHUB_OWNER_PASSWORD", "", "The first owner's password", True),
+    Variable("AGENTHUB_SESSION_IDLE_SECONDS", "86400", "An unused session ends after this time"),
+    Variable("AGENTHUB_SESSION_ABSOLUTE_SECONDS", "2592000", "Any session ends after this time"),
+    Variable("AGENTHUB_TRUSTED_PROXY_HOPS", "0", "How many proxies in front set X-Forwarded-For and -Proto; 0 ignores both headers"),
+    Variable("AGENTHUB_MAX_BODY_BYTES", "33554432", "The largest request body, uploads included"),
+    Variable("AGENTHUB_POOL_CONNECTIONS", "5", "Database connections kept open per process"),
+    Variable("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE", "off", "Accept SQLite where its file is lost or unsafe (Cloud Run, memory and network file systems)"),
+    Variable("AGENTHUB_METRICS_TOKEN", "", "A bearer token for /metrics. Unset: /metrics answers this machine and tokens with metrics:read", True),
+    Variable("AGENTHUB_LOG_FORMAT", "auto", "auto (text on a terminal, JSON elsewhere), json or text"),
+    Variable("AGENTHUB_LOG_LEVEL", "info", "debug, info, warning or error"),
+    Variable("AGENTHUB_LOG_STREAM", "stderr", "stderr or stdout"),
+    Variable("AGENTHUB_RESULT_CACHE", "on", "off: every search is computed, for measurements"),
+    Variable("AGENTHUB_RATE_LIMITS", "on", "off: nothing is throttled, for measurements"),
+    Variable("PROMETHEUS_MULTIPROC_DIR", "", "A folder in which processes share metrics; config/gunicorn.py makes one"),
+    Variable("K_SERVICE", "", "Set by Cloud Run; refuses SQLite there"),
+    Variable("AGENTHUB_FAILPOINTS", "", "For crash tests only: name=kill@N or name=error@N"),
+)
+"""In the order of `config/example.env`."""

@@ -1,0 +1,61 @@
+"""What happens around every request: its id, its size, its log line and the headers of its answer."""
+
+from __future__ import annotations
+
+import re
+import time
+from io import BytesIO
+from typing import IO, Final
+
+from flask import Flask, Request, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from agenthub.core.ids import new_id
+from agenthub.settings import WebSettings
+from agenthub.web.access import RequestState, state
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+_JSON_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_HSTS: Final = "max-age=31536000; includeSubDomains"
+
+
+class AgentHubRequest(Request):
+    """A request whose uploads stay in memory: bodies are capped, and the disk may be read-only."""
+
+    max_form_memory_size = 1024 * 1024
+    max_form_parts = 1000
+
+    def _get_file_stream(
+        self, total_content_length: int | None, content_type: str | None, filename: str | None = None, content_length: int | None = None
+    ) -> IO[bytes]:
+        return BytesIO()
+
+
+def install_requests(app: Flask, settings: WebSettings) -> None:
+    """Give every request an id and every answer its headers."""
+    app.request_class = AgentHubRequest
+    app.before_request(_begin)
+    app.after_request(_finish)
+    hops = settings.trusted_proxy_hops
+    if hops:
+        setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0))  # noqa: B010 (mypy: a method)
+
+
+def _begin() -> None:
+    offered = request.headers.get("X-Request-ID", "")
+    g.agenthub = RequestState(offered if _REQUEST_ID.match(offered) else new_id(), time.monotonic())
+
+
+def _finish(response: Response) -> Response:
+    headers = response.headers
+    headers["X-Request-ID"] = state().request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["X-Frame-Options"] = "DENY"
+    headers.setdefault("Content-Security-Policy", _JSON_POLICY)
+    headers.setdefault("Cache-Control", "private, no-store")
+    if request.is_secure:
+        headers["Strict-Transport-Security"] = _HSTS
+    return response
