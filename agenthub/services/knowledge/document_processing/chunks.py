@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,16 +11,17 @@ import numpy as np
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import Conflict, InvalidInput, MalformedInput
+from agenthub.core.errors import Conflict, InvalidInput
 from agenthub.core.ids import new_id
 from agenthub.rag.segment import Chunk
+from agenthub.rag.vectors import decode_vector
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import DocumentRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.resources import Resources
-from agenthub.services.knowledge.document_processing.preparing import embedder_of
 from agenthub.services.knowledge.document_processing.schemas import ChunkIn
 
 
@@ -36,25 +35,26 @@ class Added:
     ids: tuple[str, ...]
 
 
-def add_chunks(resources: Resources, operation: Operation, base: KnowledgeBase, items: Sequence[ChunkIn]) -> Added:
+AddedAnswer = Callable[[Added], object]
+"""Makes the request's answer of what was added."""
+
+
+def add_chunks(resources: Resources, operation: Operation, base: KnowledgeBase, items: Sequence[ChunkIn], answer: AddedAnswer) -> object:
     """Add the chunks in one commit; those whose id exists are replaced.
 
     Raises: InvalidInput, naming `items[i].…`, for a bad vector or an id sent twice; Conflict when a vector is missing or unwanted.
     """
-    _check_ids(items)
+    _check_items(items)
     vectors = _vectors(resources, base, items)
     chunks = [Chunk(item.id or new_id(), None, item.text, item.metadata) for item in items]
     commits = KnowledgeCommits(resources.storage, resources.knowledge, operation)
     with commits.staging(base) as staging:
         staging.write_segment(chunks, vectors)
         own = [item.id for item in items if item.id]
-        result = staging.publish(_plan(resources, operation, own, chunks))
-    if not isinstance(result, Added):
-        raise AssertionError("an addition's result is an Added")
-    return result
+        return staging.publish(_plan(resources, operation, own, chunks, answer))
 
 
-def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks: Sequence[Chunk]) -> Plan:
+def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks: Sequence[Chunk], answer: AddedAnswer) -> Plan:
     ids = tuple(chunk.id for chunk in chunks)
     documents = DocumentRepository(resources.storage, operation)
 
@@ -63,7 +63,7 @@ def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks
         lost = Counter(chunk.document_id for chunk in replaced.values() if chunk.document_id)
         audit = operation.audit(base.tenant_id, "chunk.create", "knowledge_base", base.id, now, count=len(ids), replaced=len(replaced))
         return Effect(
-            Added(generation, len(ids), len(replaced), ids),
+            answer(Added(generation, len(ids), len(replaced), ids)),
             burials=tuple(Burial("chunk", key) for key in replaced),
             writes=(*documents.recounts(base.tenant_id, lost, now), audit),
             chunks_delta=len(ids) - len(replaced),
@@ -72,9 +72,11 @@ def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks
     return plan
 
 
-def _check_ids(items: Sequence[ChunkIn]) -> None:
+def _check_items(items: Sequence[ChunkIn]) -> None:
     seen: set[str] = set()
     for index, item in enumerate(items):
+        if item.text.isspace():
+            raise InvalidInput("must not be blank", field=f"items[{index}].text")
         if item.id is None:
             continue
         if item.id in seen:
@@ -88,26 +90,7 @@ def _vectors(resources: Resources, base: KnowledgeBase, items: Sequence[ChunkIn]
         if len(given) < len(items):
             missing = next(index for index, item in enumerate(items) if item.vector is None)
             raise InvalidInput("this knowledge base has no model: every item needs a vector", field=f"items[{missing}].vector")
-        return np.stack([decode_vector(item.vector, base.dimension, f"items[{i}].vector") for i, item in enumerate(items)])
+        return np.stack([decode_vector(item.vector or (), base.dimension, f"items[{i}].vector") for i, item in enumerate(items)])
     if given:
         raise Conflict("this knowledge base embeds texts itself; don't send vectors", field=f"items[{given[0]}].vector")
-    return embedder_of(resources, base).embed([item.text for item in items])
-
-
-def decode_vector(value: str | Sequence[float] | None, dimension: int, field: str) -> NDArray[float32]:
-    """A vector of finite float32, shape (dimension,), from numbers or base64 of little-endian float32.
-
-    Raises: MalformedInput when it isn't base64; InvalidInput when it has the wrong length, is not finite or all zero.
-    """
-    if isinstance(value, str):
-        try:
-            vector = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32)
-        except (binascii.Error, ValueError) as error:
-            raise MalformedInput("not base64 of little-endian float32", field=field) from error
-    else:
-        vector = np.asarray(value, dtype=np.float64).astype(np.float32)
-    if vector.shape != (dimension,):
-        raise InvalidInput(f"should have {dimension} numbers, has {vector.size}", field=field)
-    if not np.isfinite(vector).all() or not vector.any():
-        raise InvalidInput("should be finite and not all zero", field=field)
-    return vector
+    return pinned_embedder(resources.embedders, base).embed([item.text for item in items])

@@ -39,6 +39,9 @@ class Deleted:
 Answer = Callable[[Sequence[Document], int], object]
 """Makes the request's answer of the documents as committed and their generation."""
 
+DeletedAnswer = Callable[[Deleted], object]
+"""Makes the request's answer of what was deleted."""
+
 
 class Library:
     """The documents of one knowledge base, for one request."""
@@ -69,7 +72,7 @@ class Library:
             return staging.publish(self._addition(documents, answer))
 
     def _stage(self, staging: Staging, prepared: Sequence[Prepared]) -> list[Document]:
-        originals = [staging.put_original(item.data) for item in prepared]
+        originals = [staging.put_original(item.upload.data) for item in prepared]
         chunks = [chunk for item in prepared for chunk in item.chunks]
         staging.write_segment(chunks, stack([item.vectors for item in prepared]))
         return [replace(item.document, original_name=original.name) for item, original in zip(prepared, originals, strict=True)]
@@ -97,7 +100,7 @@ class Library:
         self._documents.get_in(self.base.tenant_id, self.base.id, document_id)
         chunks = [replace(chunk, document_id=document_id) for chunk in prepared.chunks]
         with self._commits.staging(self.base) as staging:
-            original = staging.put_original(prepared.data)
+            original = staging.put_original(prepared.upload.data)
             staging.write_segment(chunks, prepared.vectors)
             return staging.publish(self._replacement(document_id, prepared.document, original, answer))
 
@@ -124,18 +127,15 @@ class Library:
 
         return plan
 
-    def delete(self, ids: Sequence[str]) -> Deleted:
+    def delete(self, ids: Sequence[str], answer: DeletedAnswer) -> object:
         """Hide documents at once and everywhere; needs no space on the volume.
 
         Raises: NotFound when none of them exists.
         """
         wanted = list(dict.fromkeys(ids))
-        result = self._commits.publish(self.base, (), self._deletion(wanted))
-        if not isinstance(result, Deleted):
-            raise AssertionError("a deletion's result is a Deleted")
-        return result
+        return self._commits.publish(self.base, (), self._deletion(wanted, answer))
 
-    def _deletion(self, wanted: Sequence[str]) -> Plan:
+    def _deletion(self, wanted: Sequence[str], answer: DeletedAnswer) -> Plan:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
             known = self._documents.get_many(base.tenant_id, wanted)
             present = [d for d in (known.get(key) for key in wanted) if d is not None and d.knowledge_base_id == base.id]
@@ -145,7 +145,7 @@ class Library:
             writes = [self._documents.removal(document) for document in present]
             writes += [self._documents.audited(document, "delete", now) for document in present]
             return Effect(
-                Deleted(generation, tuple(d.id for d in present), tuple(key for key in wanted if key not in found)),
+                answer(Deleted(generation, tuple(d.id for d in present), tuple(key for key in wanted if key not in found))),
                 burials=tuple(Burial("document", document.id) for document in present),
                 writes=tuple(writes),
                 documents_delta=-len(present),
@@ -155,18 +155,15 @@ class Library:
 
         return plan
 
-    def delete_chunks(self, ids: Sequence[str]) -> Deleted:
+    def delete_chunks(self, ids: Sequence[str], answer: DeletedAnswer) -> object:
         """Hide single chunks; those of documents lower the document's count.
 
         Raises: NotFound when none of them exists.
         """
         wanted = list(dict.fromkeys(ids))
-        result = self._commits.publish(self.base, (), self._chunk_deletion(wanted))
-        if not isinstance(result, Deleted):
-            raise AssertionError("a deletion's result is a Deleted")
-        return result
+        return self._commits.publish(self.base, (), self._chunk_deletion(wanted, answer))
 
-    def _chunk_deletion(self, wanted: Sequence[str]) -> Plan:
+    def _chunk_deletion(self, wanted: Sequence[str], answer: DeletedAnswer) -> Plan:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
             found = Snapshots(self._resources.storage, self._resources.knowledge).at(base).find_chunks(wanted)
             if not found:
@@ -175,7 +172,7 @@ class Library:
             lost = Counter(chunk.document_id for chunk in found.values() if chunk.document_id)
             audit = self._operation.audit(base.tenant_id, "chunk.delete", "knowledge_base", base.id, now, count=len(present))
             return Effect(
-                Deleted(generation, present, tuple(key for key in wanted if key not in found)),
+                answer(Deleted(generation, present, tuple(key for key in wanted if key not in found))),
                 burials=tuple(Burial("chunk", key) for key in present),
                 writes=(*self._documents.recounts(base.tenant_id, lost, now), audit),
                 chunks_delta=-len(present),

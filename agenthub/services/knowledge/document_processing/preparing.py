@@ -12,17 +12,17 @@ import numpy as np
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import Conflict, ModelMismatch
+from agenthub.core.errors import ModelMismatch
 from agenthub.core.ids import new_id
 from agenthub.core.types import DocumentId
 from agenthub.rag.chunking import CHUNKER_VERSION, ChunkDraft, ChunkingSettings, chunk_document
-from agenthub.rag.embedding.contract import Embedder
 from agenthub.rag.parsing.document import ParsedDocument, canonical_text
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.rag.parsing.sandbox import parse_safely
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.documents import Document
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.resources import Resources
 
 
@@ -41,23 +41,10 @@ class Upload:
 class Prepared:
     """A document that was read, cut and embedded, with no trace outside this process."""
 
+    upload: Upload
     document: Document
-    data: bytes
     chunks: tuple[Chunk, ...]
     vectors: NDArray[float32]
-
-
-def embedder_of(resources: Resources, base: KnowledgeBase) -> Embedder:
-    """The embedder that made this knowledge base's vectors.
-
-    Raises: Conflict when vectors come from the client; ModelMismatch when the server's model isn't the pinned one.
-    """
-    if base.embedding_model is None:
-        raise Conflict("this knowledge base has no embedding model: its vectors come from the client")
-    embedder = resources.embedders.get(base.embedding_model)
-    if embedder.signature.text != base.signature:
-        raise ModelMismatch(f"this knowledge base is pinned to {base.signature}; the server now runs {embedder.signature.text}")
-    return embedder
 
 
 def settings_of(base: KnowledgeBase) -> ChunkingSettings:
@@ -83,14 +70,14 @@ def read_and_cut(base: KnowledgeBase, upload: Upload, limits: ParsingLimits) -> 
 def prepare(resources: Resources, base: KnowledgeBase, upload: Upload, creator: str, now: datetime) -> Prepared:
     """Read, cut and embed one document.
 
-    Raises: as `read_and_cut` and `embedder_of`; ProviderFailure when the embedding endpoint fails.
+    Raises: as `read_and_cut` and `pinned_embedder`; ProviderFailure when the embedding endpoint fails.
     """
-    embedder = embedder_of(resources, base)
+    embedder = pinned_embedder(resources.embedders, base)
     parsed, drafts = read_and_cut(base, upload, resources.parsing)
     document = _document(base, upload, parsed, len(drafts), creator, now)
     chunks = tuple(_chunk(document, position, draft) for position, draft in enumerate(drafts))
     vectors = embedder.embed([text_to_embed(chunk) for chunk in chunks])
-    return Prepared(document, upload.data, chunks, vectors)
+    return Prepared(upload, document, chunks, vectors)
 
 
 def text_to_embed(chunk: Chunk) -> str:

@@ -17,6 +17,7 @@ from agenthub.services.knowledge.document_processing.chunks import add_chunks
 from agenthub.services.knowledge.document_processing.logic import Deleted, Library, Refusal
 from agenthub.services.knowledge.document_processing.preparing import Prepared, Upload, read_and_cut
 from agenthub.services.knowledge.document_processing.schemas import (
+    MAX_FILES,
     ChunkIds,
     ChunkOut,
     ChunksAdded,
@@ -43,3 +44,233 @@ from agenthub.web.schema import ListOf
 
 bp = Blueprint("documents", __name__)
 BLUEPRINTS: Final = (("/api/knowledge-bases/<knowledge_base_id>", bp),)
+
+GENERATION: Final = "X-KB-Generation"
+_HEADERS: Final = {GENERATION: "the generation this write made"}
+
+
+def _library(knowledge_base_id: str) -> Library:
+    return Library(resources(), operation(), principal().tenant_id, knowledge_base_id)
+
+
+def _single(documents: Sequence[Document], generation: int, status: int) -> Answer:
+    return Answer(documents[0], status, {GENERATION: str(generation)})
+
+
+def _uploads(files: Sequence[UploadedFile], form: DocumentForm) -> list[Upload]:
+    if form.title is not None and len(files) != 1:
+        raise InvalidInput("a title goes with a single file", field="title")
+    return [Upload(_shown_name(f.filename), f.content_type, f.data, form.title, form.metadata) for f in files]
+
+
+def _shown_name(filename: str) -> str:
+    """The last part of a client's path, printable and bounded: it is shown, never used as a path."""
+    last = filename.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(c if c.isprintable() else "_" for c in last).strip()[:255] or "unnamed"
+
+
+def _text_upload(body: DocumentText) -> Upload:
+    return Upload(None, "text/plain; charset=utf-8", body.text.encode(), body.title, body.metadata)
+
+
+@bp.post("/documents")
+@requires("documents:write")
+@accepts_files(DocumentForm, json=DocumentText, max_files=MAX_FILES)
+@takes(UploadQuery)
+@returns(DocumentOut, status=201, description="one text or file: the document, searchable", headers=_HEADERS)
+@returns(UploadOut, status=207, description="several files: what became of each; all accepted ones are searchable", headers=_HEADERS)
+@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch")
+def add_documents(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile], query: UploadQuery) -> object:
+    """Upload documents: one JSON text, or up to 100 files.
+
+    The answer comes when the accepted documents are searchable, all from the same generation on. A single document is
+    answered with 201 or refused with the reason; several files with 207 and a status for each.
+    """
+    library = _library(knowledge_base_id)
+    if isinstance(body, DocumentText):
+        return _add_one(library, _text_upload(body))
+    if not files:
+        raise InvalidInput("send at least one file, or a JSON body with title and text", field="files")
+    uploads = _uploads(files, body)
+    return _add_one(library, uploads[0]) if len(uploads) == 1 else _add_many(library, uploads)
+
+
+def _add_one(library: Library, upload: Upload) -> object:
+    prepared, refused = library.prepare_all([upload], principal().user_id)
+    if refused:
+        raise refused[0].error
+    return library.add(prepared, lambda documents, generation: _single(documents, generation, 201))
+
+
+def _add_many(library: Library, uploads: Sequence[Upload]) -> object:
+    prepared, refused = library.prepare_all(uploads, principal().user_id)
+
+    def answer(documents: Sequence[Document], generation: int) -> Answer:
+        return _report(uploads, prepared, refused, documents, generation)
+
+    return library.add(prepared, answer) if prepared else answer((), library.base.generation)
+
+
+def _report(
+    uploads: Sequence[Upload], prepared: Sequence[Prepared], refused: Sequence[Refusal], documents: Sequence[Document], generation: int
+) -> Answer:
+    taken = {id(item.upload): document for item, document in zip(prepared, documents, strict=True)}
+    failed = {id(refusal.upload): refusal.error for refusal in refused}
+    items = []
+    for upload in uploads:
+        name = upload.filename or ""
+        document = taken.get(id(upload))
+        if document is not None:
+            items.append(UploadItem(filename=name, status=201, document=DocumentOut.model_validate(document, extra="ignore")))
+        else:
+            status, detail = error_detail(failed[id(upload)])
+            items.append(UploadItem(filename=name, status=status, error=detail))
+    report = UploadOut(items=tuple(items), accepted=len(documents), refused=len(refused), generation=generation)
+    return Answer(report, 207, {GENERATION: str(generation)})
+
+
+@bp.post("/documents/preview")
+@requires("documents:read")
+@accepts_files(DocumentForm, json=DocumentText, max_files=1)
+@returns(PreviewOut)
+@refuses("unsupported_document", "payload_too_large")
+def preview_document(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> PreviewOut:
+    """Read and cut one document with this knowledge base's settings; nothing is kept."""
+    base = repository(KnowledgeBaseRepository).get(principal().tenant_id, knowledge_base_id)
+    if not isinstance(body, DocumentText) and not files:
+        raise InvalidInput("send a file, or a JSON body with title and text", field="files")
+    upload = _text_upload(body) if isinstance(body, DocumentText) else _uploads(files, body)[0]
+    parsed, drafts = read_and_cut(base, upload, resources().parsing)
+    chunks = tuple(DraftOut(text=d.text, context=d.context, metadata=dict(d.metadata), start=d.start, end=d.end) for d in drafts)
+    return PreviewOut(
+        title=parsed.title,
+        media_type=parsed.media_type,
+        language=parsed.language,
+        page_count=parsed.page_count,
+        character_count=len(canonical_text(parsed)),
+        chunk_count=len(drafts),
+        chunks=chunks[:200],
+    )
+
+
+@bp.get("/documents")
+@requires("documents:read")
+@takes(DocumentListQuery)
+@returns(ListOf[DocumentOut])
+def list_documents(knowledge_base_id: str, query: DocumentListQuery) -> Page[Document]:
+    """The knowledge base's documents, newest first."""
+    tenant_id = principal().tenant_id
+    repository(KnowledgeBaseRepository).get(tenant_id, knowledge_base_id)
+    where = equal_if("sha256", query.sha256)
+    return repository(DocumentRepository).page_in(tenant_id, knowledge_base_id, where=where, limit=query.limit, cursor=query.cursor)
+
+
+@bp.get("/documents/<document_id>")
+@requires("documents:read")
+@returns(DocumentOut)
+def get_document(knowledge_base_id: str, document_id: str) -> Document:
+    """One document."""
+    return _document(knowledge_base_id, document_id)
+
+
+def _document(knowledge_base_id: str, document_id: str) -> Document:
+    """The document, of a knowledge base that is not deleted."""
+    tenant_id = principal().tenant_id
+    repository(KnowledgeBaseRepository).get(tenant_id, knowledge_base_id)
+    return repository(DocumentRepository).get_in(tenant_id, knowledge_base_id, document_id)
+
+
+@bp.put("/documents/<document_id>")
+@requires("documents:write")
+@accepts_files(DocumentForm, json=DocumentText, max_files=1)
+@returns(DocumentOut, headers=_HEADERS)
+@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch")
+def replace_document(knowledge_base_id: str, document_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> object:
+    """Put new content in a document's place: searches see the old or the new one, never both and never none."""
+    library = _library(knowledge_base_id)
+    _document(knowledge_base_id, document_id)
+    if not isinstance(body, DocumentText) and not files:
+        raise InvalidInput("send a file, or a JSON body with title and text", field="files")
+    upload = _text_upload(body) if isinstance(body, DocumentText) else _uploads(files, body)[0]
+    prepared, refused = library.prepare_all([upload], principal().user_id)
+    if refused:
+        raise refused[0].error
+    return library.replace(document_id, prepared[0], lambda documents, generation: _single(documents, generation, 200))
+
+
+@bp.delete("/documents/<document_id>")
+@requires("documents:write")
+@returns(DeletedOut, headers=_HEADERS)
+def delete_document(knowledge_base_id: str, document_id: str) -> object:
+    """Delete a document: no search finds it any more, on any replica."""
+    return _library(knowledge_base_id).delete([document_id], _gone)
+
+
+@bp.post("/documents/delete")
+@requires("documents:write")
+@accepts(DocumentIds)
+@returns(DeletedOut, headers=_HEADERS)
+def delete_documents(knowledge_base_id: str, body: DocumentIds) -> object:
+    """Delete many documents in one commit; ids that are not there are reported."""
+    return _library(knowledge_base_id).delete(body.ids, _gone)
+
+
+def _gone(deleted: Deleted) -> Answer:
+    return Answer(deleted, 200, {GENERATION: str(deleted.generation)})
+
+
+@bp.get("/documents/<document_id>/chunks")
+@requires("documents:read")
+@takes(DocumentChunksQuery)
+@returns(ListOf[ChunkOut])
+def list_document_chunks(knowledge_base_id: str, document_id: str, query: DocumentChunksQuery) -> Page[object]:
+    """A document's chunks in order."""
+    _document(knowledge_base_id, document_id)
+    _, searcher = Snapshots(resources().storage, resources().knowledge).open(principal().tenant_id, knowledge_base_id)
+    chunks = searcher.document_chunks(document_id)
+    start = int(query.cursor or 0)
+    end = start + query.limit
+    return Page(tuple(chunks[start:end]), str(end) if end < len(chunks) else None)
+
+
+@bp.get("/documents/<document_id>/original")
+@requires("documents:read")
+@serves("application/octet-stream", "the bytes that were uploaded")
+def get_original(knowledge_base_id: str, document_id: str) -> Attachment:
+    """Download what was uploaded, byte for byte."""
+    document = _document(knowledge_base_id, document_id)
+    data = resources().knowledge.read_original(knowledge_base_id, document.original)
+    return Attachment(data, document.filename or f"{document.title}.txt")
+
+
+@bp.post("/chunks")
+@requires("documents:write")
+@accepts(ChunksIn, max_bytes=None)
+@returns(ChunksAdded, headers=_HEADERS)
+@refuses("volume_full", "model_mismatch")
+def add_own_chunks(knowledge_base_id: str, body: ChunksIn) -> object:
+    """Add up to 1,000 chunks of your own making in one commit; a chunk whose id exists is replaced."""
+    base = repository(KnowledgeBaseRepository).get(principal().tenant_id, knowledge_base_id)
+    return add_chunks(resources(), operation(), base, body.items, lambda added: Answer(added, 200, {GENERATION: str(added.generation)}))
+
+
+@bp.get("/chunks/<chunk_id>")
+@requires("documents:read")
+@free_path("chunk_id")
+@returns(ChunkOut)
+def get_chunk(knowledge_base_id: str, chunk_id: str) -> object:
+    """One chunk."""
+    _, searcher = Snapshots(resources().storage, resources().knowledge).open(principal().tenant_id, knowledge_base_id)
+    found = searcher.find_chunks([chunk_id])
+    if chunk_id not in found:
+        raise NotFound("no chunk with this id")
+    return found[chunk_id]
+
+
+@bp.post("/chunks/delete")
+@requires("documents:write")
+@accepts(ChunkIds)
+@returns(DeletedOut, headers=_HEADERS)
+def delete_chunks(knowledge_base_id: str, body: ChunkIds) -> object:
+    """Delete chunks in one commit; ids that are not there are reported."""
+    return _library(knowledge_base_id).delete_chunks(body.ids, _gone)

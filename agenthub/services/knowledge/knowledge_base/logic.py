@@ -13,9 +13,9 @@ from agenthub.rag.chunking import CHUNKER_VERSION
 from agenthub.rag.manifest import Manifest, Pointer
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
 from agenthub.repositories.operations import Operation
+from agenthub.repositories.platform.principals import Principal
 from agenthub.resources import Resources
 from agenthub.services.knowledge.knowledge_base.schemas import KnowledgeBaseCreate
-from agenthub.repositories.platform.principals import Principal
 
 _NO_MANIFEST = Pointer(0, 0, "", "", 0)
 

@@ -1,0 +1,46 @@
+"""HTTP routes of embeddings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+from flask import Blueprint
+
+from agenthub.rag.vectors import encode_vector
+from agenthub.services.knowledge.embedding_generation.schemas import CacheOut, Embed, Embedded, ModelOut, ModelsOut
+from agenthub.web.access import resources
+from agenthub.web.answers import Raw
+from agenthub.web.declare import accepts, refuses, requires, returns
+
+bp = Blueprint("embeddings", __name__)
+BLUEPRINTS: Final = (("/api/embeddings", bp),)
+
+
+@bp.post("")
+@requires("embeddings:create")
+@accepts(Embed, max_bytes=None)
+@returns(Embedded)
+@refuses("provider_failure")
+def embed_texts(body: Embed) -> Raw:
+    """Embed texts; those seen before come from the cache."""
+    catalog = resources().embedders
+    embedder = catalog.get(body.model) if body.model else catalog.default
+    vectors = embedder.embed(body.texts)
+    embeddings = list(vectors) if body.encoding == "float" else [encode_vector(vector) for vector in vectors]
+    signature = embedder.signature
+    answer = {
+        "model": signature.model,
+        "signature": signature.text,
+        "dimension": signature.dimension,
+        "embeddings": embeddings,
+    }
+    return Raw(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+@bp.get("/models")
+@requires("embeddings:create")
+@returns(ModelsOut)
+def list_models() -> ModelsOut:
+    """The models a knowledge base can be pinned to."""
+    return ModelsOut(items=tuple(ModelOut.model_validate(card, extra="ignore") for card in resources().embedders.models()))

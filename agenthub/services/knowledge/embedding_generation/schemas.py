@@ -1,0 +1,56 @@
+"""Request and answer shapes of embeddings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agenthub.web.schema import Count, Schema
+
+EmbeddedText = Annotated[str, Field(min_length=1, max_length=100_000)]
+
+
+class Embed(Schema):
+    """Up to 500 texts to embed with one model; left out, the server's default model."""
+
+    texts: Annotated[tuple[EmbeddedText, ...], Field(min_length=1, max_length=500)]
+    model: str | None = Field(default=None, min_length=1, max_length=200)
+    encoding: Literal["float", "base64"] = Field(default="float", description="numbers, or base64 of little-endian float32")
+
+
+class Embedded(Schema):
+    """The vectors in the order of the texts, each of length one. Compare them only with vectors of the same `signature`."""
+
+    model: str
+    signature: str
+    dimension: int
+    embeddings: tuple[tuple[float, ...] | str, ...]
+
+
+class ModelOut(Schema):
+    """A model of this server. `dimension` is null until an endpoint has been asked for it."""
+
+    model: str
+    origin: Literal["embedded", "endpoint"]
+    default: bool
+    dimension: int | None
+    max_tokens: int | None
+
+
+class ModelsOut(Schema):
+    """The models a knowledge base can be pinned to."""
+
+    items: tuple[ModelOut, ...]
+
+
+class CacheOut(Schema):
+    """What the embedding cache did since this process started, and what the cache behind it holds."""
+
+    backend: str
+    hits: Count
+    misses: Count
+    hit_ratio: float | None
+    entries: Count | None
+    size_bytes: Count | None
+    max_bytes: Count | None

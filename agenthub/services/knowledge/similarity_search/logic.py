@@ -1,0 +1,115 @@
+"""From a search's body to requests of the engine, and from hits to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from numpy import float32
+from numpy.typing import NDArray
+
+from agenthub.core.errors import InvalidInput
+from agenthub.core.types import TenantId
+from agenthub.rag.filters import parse_filter
+from agenthub.rag.searcher import Hit, SearchRequest
+from agenthub.rag.vectors import decode_vector
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.models import pinned_embedder
+from agenthub.repositories.knowledge.snapshots import Snapshots
+from agenthub.resources import Resources
+from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
+
+
+def search(resources: Resources, tenant_id: TenantId, knowledge_base_id: str, body: Search) -> tuple[int, bytes]:
+    """The generation searched, and the answer's JSON.
+
+    Raises: NotFound; InvalidInput naming the field; Conflict when `min_generation` isn't there yet; ProviderFailure.
+    """
+    _check_shape(body)
+    base, searcher = Snapshots(resources.storage, resources.knowledge).open(
+        tenant_id, knowledge_base_id, min_generation=body.min_generation or 0
+    )
+    mode, requests = _requests(resources, base, body)
+    results = [[_hit(hit, body.include) for hit in hits] for hits in searcher.search(requests)]
+    answer: dict[str, Any] = {"generation": searcher.generation, "mode": mode}
+    if body.query is not None or body.vector is not None:
+        answer["hits"] = results[0]
+    else:
+        answer["results"] = [{"hits": hits} for hits in results]
+    return searcher.generation, orjson.dumps(answer)
+
+
+def _check_shape(body: Search) -> None:
+    single = body.query is not None or body.vector is not None
+    batch = body.queries is not None or body.vectors is not None
+    if single and batch:
+        raise InvalidInput("give one query or a batch, not both", field="queries" if body.queries is not None else "vectors")
+    if not single and not batch:
+        raise InvalidInput("give query, vector, queries or vectors", field="query")
+    if body.queries is not None and body.vectors is not None and len(body.queries) != len(body.vectors):
+        raise InvalidInput("must be as many as there are queries", field="vectors")
+
+
+def _requests(resources: Resources, base: KnowledgeBase, body: Search) -> tuple[Mode, list[SearchRequest]]:
+    texts = _texts(body)
+    vectors = _vectors(base, body)
+    mode = body.mode or _richest(base, texts, vectors)
+    _check_mode(base, mode, texts, vectors)
+    if vectors is None and texts is not None and mode != "keyword":
+        vectors = list(pinned_embedder(resources.embedders, base).embed(texts))
+    count = len(texts if texts is not None else vectors or ())
+    chosen = parse_filter(body.filter) if body.filter is not None else None
+    requests = [
+        SearchRequest(
+            texts[i] if texts is not None and mode != "semantic" else None,
+            vectors[i] if vectors is not None and mode != "keyword" else None,
+            mode,
+            body.top_k,
+            chosen,
+            body.min_score,
+        )
+        for i in range(count)
+    ]
+    return mode, requests
+
+
+def _texts(body: Search) -> list[str] | None:
+    texts = [body.query] if body.query is not None else list(body.queries) if body.queries is not None else None
+    for index, text in enumerate(texts or ()):
+        if not text.strip():
+            raise InvalidInput("must not be blank", field="query" if body.query is not None else f"queries[{index}]")
+    return texts
+
+
+def _vectors(base: KnowledgeBase, body: Search) -> list[NDArray[float32]] | None:
+    if body.vector is not None:
+        return [decode_vector(body.vector, base.dimension, "vector")]
+    if body.vectors is not None:
+        return [decode_vector(vector, base.dimension, f"vectors[{index}]") for index, vector in enumerate(body.vectors)]
+    return None
+
+
+def _richest(base: KnowledgeBase, texts: Sequence[str] | None, vectors: Sequence[NDArray[float32]] | None) -> Mode:
+    if texts is None:
+        return "semantic"
+    return "hybrid" if base.embedding_model is not None or vectors is not None else "keyword"
+
+
+def _check_mode(base: KnowledgeBase, mode: Mode, texts: Sequence[str] | None, vectors: Sequence[NDArray[float32]] | None) -> None:
+    if mode != "semantic" and texts is None:
+        raise InvalidInput(f"{mode} search needs a text", field="query")
+    if mode != "keyword" and vectors is None and base.embedding_model is None:
+        raise InvalidInput(f"{mode} search needs a vector: this knowledge base has no model", field="vector")
+
+
+def _hit(hit: Hit, include: Sequence[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"chunk_id": hit.id, "document_id": hit.document_id, "score": hit.score}
+    if "text" in include:
+        answer["text"] = hit.text
+    if "metadata" in include:
+        answer["metadata"] = hit.metadata
+    if "scores" in include:
+        answer["semantic_score"] = hit.semantic_score
+        answer["keyword_score"] = hit.keyword_score
+    return answer
