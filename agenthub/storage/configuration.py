@@ -1,0 +1,128 @@
+"""Which storage backend to open, read from one URL. No driver is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from agenthub.core.errors import SettingsError
+
+Backend = Literal["memory", "sqlite", "postgresql"]
+
+_POSTGRESQL_SCHEMES: Final = ("postgres", "postgresql", "postgresql+psycopg2")
+_FORMS: Final = (
+    "use postgresql://USER:PASSWORD@HOST:5432/NAME for PostgreSQL, sqlite:////absolute/path.db for an embedded file, "
+    "or memory:// for rows that vanish with the process"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """One backend and how to open it.
+
+    `pool_size` connections stay open per process and `max_overflow` more may be opened for a while; a thread waits
+    `pool_timeout_seconds` for one. The URL, which holds the password, is left out of the repr; `describe()` is for logs.
+    """
+
+    backend: Backend
+    url: str = field(repr=False)
+    pool_size: int = 5
+    max_overflow: int = 5
+    pool_timeout_seconds: float = 3.0
+    on_cloud_run: bool = False
+    accept_ephemeral_sqlite: bool = False
+
+    def describe(self) -> str:
+        """The URL without user, password and parameters."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def parse_database_url(url: str) -> StorageSettings:
+    """The settings of a `DATABASE_URL`, other fields at their defaults.
+
+    Raises: SettingsError, saying what to write instead, for a scheme that no backend serves or a URL that names no database.
+    """
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme == "memory":
+        return StorageSettings("memory", "memory://")
+    if scheme == "sqlite":
+        sqlite_path(url)
+        return StorageSettings("sqlite", url)
+    if scheme in _POSTGRESQL_SCHEMES:
+        postgresql_target(url)
+        return StorageSettings("postgresql", url)
+    raise SettingsError([_remedy(scheme)])
+
+
+def _remedy(scheme: str) -> str:
+    if not scheme:
+        return f"DATABASE_URL is not a URL: {_FORMS}"
+    if scheme.startswith("postgresql+"):
+        return f"DATABASE_URL names the driver {scheme.partition('+')[2]}; AgentHub uses psycopg2: write postgresql://..."
+    if scheme == "bigquery":
+        return "DATABASE_URL can't name BigQuery: set GOOGLE_CLOUD_PROJECT and BIGQUERY_DATASET and leave DATABASE_URL empty"
+    return f"DATABASE_URL has the unknown scheme {scheme}: {_FORMS}"
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a `sqlite:///relative` or `sqlite:////absolute` URL.
+
+    Raises: SettingsError when it names no file.
+    """
+    parts = urlsplit(url)
+    name = unquote(parts.path[1:])
+    if parts.netloc or not name or name == ":memory:":
+        raise SettingsError(["DATABASE_URL names no SQLite file: write sqlite:////absolute/path.db, or memory:// if nothing need last"])
+    if parts.query:
+        raise SettingsError(["DATABASE_URL: an SQLite URL takes no parameters"])
+    return Path(name).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlTarget:
+    """What libpq needs to connect; `hosts` and `ports` are equally long, one entry a server, tried in order."""
+
+    user: str | None
+    password: str | None = field(repr=False)
+    database: str | None
+    hosts: tuple[str, ...]
+    ports: tuple[str, ...]
+    parameters: tuple[tuple[str, str], ...]
+
+
+def postgresql_target(url: str) -> PostgresqlTarget:
+    """The parts of a libpq URL, which may list several servers: `postgresql://u:p@a:5432,b:5432/db?target_session_attrs=read-write`.
+
+    Raises: SettingsError when a port is not a number or a parameter has no value.
+    """
+    parts = urlsplit(url)
+    userinfo, _, servers = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    pairs = [_server(server) for server in servers.split(",")] if servers else []
+    return PostgresqlTarget(
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+        database=unquote(parts.path[1:]) or None,
+        hosts=tuple(host for host, _ in pairs),
+        ports=tuple(port for _, port in pairs),
+        parameters=_parameters(parts.query),
+    )
+
+
+def _server(text: str) -> tuple[str, str]:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, ""
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise SettingsError(["DATABASE_URL: a port is not a number from 1 to 65535 (percent-encode : / @ in the password)"])
+    return unquote(host.strip("[]")), port
+
+
+def _parameters(query: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    if any(not equals or not name for name, equals, _ in pairs):
+        raise SettingsError(["DATABASE_URL: a parameter after ? has no value"])
+    return tuple((unquote(name), unquote(value)) for name, _, value in pairs)

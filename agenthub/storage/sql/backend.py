@@ -1,0 +1,226 @@
+"""The storage contract over a SQLAlchemy engine, whatever the database."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+
+from agenthub.core.errors import InvalidInput, OutcomeUnknown, StorageUnavailable
+from agenthub.core.failpoints import failpoint
+from agenthub.storage.contract import (
+    ALL,
+    EVERY_TENANT,
+    MAX_PAGE,
+    MAX_WRITES,
+    Filter,
+    Insert,
+    Query,
+    Question,
+    Row,
+    Storage,
+    Table,
+    TenantScope,
+    Update,
+    Write,
+)
+from agenthub.storage.rows import storable_text
+from agenthub.storage.sql.compiling import holds, keyed, owned, page
+from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
+from agenthub.storage.sql.limits import OPERATION_SECONDS, RETRY_AFTER_SECONDS, Outage, deadline, expired, remaining_seconds
+from agenthub.storage.sql.questions import answers, bound
+from agenthub.storage.sql.tables import TableSet
+from agenthub.storage.sql.writes import InsertRun, Step, Writer, steps
+
+WRITE_TRIES: Final = 8
+READ_TRIES: Final = 2
+APPEND_ROWS: Final = 1000
+
+T = TypeVar("T")
+
+
+class SqlStorage(Storage):
+    """Rows in PostgreSQL or SQLite. Owns the engine; connects on first use, and anew in a forked child."""
+
+    def __init__(self, engine: sa.Engine, dialect: SqlDialect) -> None:
+        self.backend = dialect.name
+        self.engine = engine
+        self.tables = TableSet()
+        self._dialect = dialect
+        self._outage = Outage()
+        _renew_after_fork(self)
+
+    def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
+        target = self.tables[table]
+        statement = sa.select(target).where(keyed(table, target, tenant, key))
+        rows = self._rows(statement)
+        return rows[0] if rows else None
+
+    def get_many(self, table: Table, tenant: TenantScope, keys: Sequence[str]) -> dict[str, Row]:
+        if len(keys) > MAX_PAGE:
+            raise InvalidInput(f"at most {MAX_PAGE} keys at once")
+        target = self.tables[table]
+        wanted = [key for key in keys if storable_text(key)]
+        statement = sa.select(target).where(target.c[table.key].in_(wanted), owned(table, target, tenant))
+        found = {row[table.key]: row for row in self._rows(statement)} if wanted else {}
+        return {key: found[key] for key in wanted if key in found}
+
+    def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
+        return self._rows(page(table, self.tables[table], tenant, query, self._dialect.steady_clock))
+
+    def count(self, table: Table, tenant: TenantScope, where: Filter = ALL) -> int:
+        target = self.tables[table]
+        condition = holds(table, target, where, self._dialect.steady_clock)
+        statement = sa.select(sa.func.count()).select_from(target).where(owned(table, target, tenant), condition)
+        return int(self._read(lambda connection: connection.execute(statement).scalar_one()))
+
+    def commit(self, writes: Sequence[Write]) -> list[Row | None]:
+        if not 1 <= len(writes) <= MAX_WRITES:
+            raise InvalidInput(f"a commit holds 1 to {MAX_WRITES} writes")
+        planned = steps(writes)
+        return self._tries(WRITE_TRIES, lambda: self._commit_once(planned))
+
+    def append(self, table: Table, rows: Sequence[Row]) -> None:
+        for start in range(0, len(rows), APPEND_ROWS):
+            self.commit([Insert(table, row, ignore_existing=True) for row in rows[start : start + APPEND_ROWS]])
+
+    def ask(self, question: Question, parameters: Mapping[str, Any]) -> list[Row]:
+        statement = bound(question, self.backend, parameters)
+        rows = self._rows(statement)
+        return answers(question, rows)
+
+    def now(self) -> datetime:
+        statement = self._dialect.clock_statement()
+        if statement is None:
+            return datetime.now(UTC)
+        moment: datetime = self._read(lambda connection: connection.execute(statement).scalar_one())
+        return moment
+
+    def ping(self) -> float:
+        started = time.monotonic()
+        self._read(lambda connection: connection.execute(sa.select(1)).scalar_one())
+        return time.monotonic() - started
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def renew_after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self._parents_pool = self.engine.pool  # kept, so that nothing in it is ever closed from here
+        self.engine.dispose(close=False)
+        self._outage = Outage()
+        self._dialect.after_fork()
+
+    def _rows(self, statement: sa.Executable) -> list[Row]:
+        return self._read(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return self._tries(READ_TRIES, lambda: self._read_once(work))
+
+    def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._connected(self._dialect.options_for_reads) as connection, self._translated(connection):
+            return work(connection)
+
+    def _tries(self, tries: int, work: Callable[[], T]) -> T:
+        """Do the work, again after passing failures, within the time of one operation."""
+        with deadline(OPERATION_SECONDS):
+            for attempt in range(1, tries + 1):
+                try:
+                    return work()
+                except Failure as failure:
+                    if isinstance(failure, ConnectionLost) and failure.pool_is_stale:
+                        self.engine.dispose()
+                    pause = random.uniform(0, min(0.5, 0.01 * 2**attempt))
+                    if attempt == tries or expired() or remaining_seconds(1.0) <= pause:
+                        raise failure.final() from failure
+                    time.sleep(pause)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    @contextmanager
+    def _connected(self, options: Mapping[str, Any]) -> Iterator[sa.Connection]:
+        self._outage.check()
+        try:
+            connection = self.engine.connect()
+        except sa.exc.TimeoutError as error:
+            raise StorageUnavailable("all database connections are in use", retry_after_seconds=RETRY_AFTER_SECONDS) from error
+        except sa.exc.DBAPIError as error:
+            if self._dialect.opens_outage(error):
+                self._outage.failed()
+            raise StorageUnavailable("the database can't be reached", retry_after_seconds=RETRY_AFTER_SECONDS) from error
+        self._outage.recovered()
+        try:
+            yield connection.execution_options(**options)
+        finally:
+            # Giving back rolls back, over a line that may be dead by now; what was raised inside says more.
+            with suppress(sa.exc.DBAPIError):
+                connection.close()
+
+    @contextmanager
+    def _translated(self, connection: sa.Connection) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            failure = self._dialect.failure(error, self.tables)
+            if isinstance(failure, ConnectionLost) and not connection.invalidated:
+                connection.invalidate(error)
+            raise failure from error
+
+    def _commit_once(self, planned: Sequence[Step]) -> list[Row | None]:
+        results: list[Row | None] = []
+        sent: Ticket | None = None
+        try:
+            with self._dialect.turn(), self._connected(self._dialect.options_for_writes) as connection, self._translated(connection):
+                ticket = self._dialect.begin(connection)
+                writer = Writer(connection, self.tables, self._dialect)
+                for step in planned:
+                    results += writer.apply(step)
+                failpoint("storage.before_commit")
+                sent = ticket
+                connection.commit()
+        except ConnectionLost:
+            if sent is None or not self._settled(sent, planned, results):
+                raise
+        failpoint("storage.after_commit")
+        return results
+
+    def _settled(self, ticket: Ticket, planned: Sequence[Step], results: Sequence[Row | None]) -> bool:
+        """Whether a commit whose acknowledgement was lost took effect.
+
+        Raises: OutcomeUnknown when the server can't be asked in time.
+        """
+        outcome = self._dialect.outcome(ticket, lambda: self._connected(self._dialect.options_for_reads))
+        if outcome == "aborted":
+            return False
+        if outcome == "committed" and self._visible(planned, results):
+            return True
+        raise OutcomeUnknown("the connection died while committing; retry with the same key", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+    def _visible(self, planned: Sequence[Step], results: Sequence[Row | None]) -> bool:
+        # A server that crashed may give a lost transaction's number to another one (the number was never made durable),
+        # so "committed" is believed only with the effect in sight. Seeing none proves nothing: somebody may have deleted it.
+        position = 0
+        for step in planned:
+            row = results[position]
+            if row is not None and isinstance(step, InsertRun | Update):
+                stored = self.get(step.table, EVERY_TENANT, row[step.table.key])
+                return stored is not None and (not step.table.versioned or stored["version"] >= row["version"])
+            position += len(step.rows) if isinstance(step, InsertRun) else 1
+        return True
+
+
+def _renew_after_fork(storage: SqlStorage) -> None:
+    reference = weakref.ref(storage)
+
+    def renew() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.renew_after_fork()
+
+    os.register_at_fork(after_in_child=renew)

@@ -1,0 +1,248 @@
+"""PostgreSQL through psycopg2: bounded waits, and outcomes settled when an acknowledgement is lost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import psycopg2.extensions
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable
+from agenthub.storage.configuration import PostgresqlTarget
+from agenthub.storage.contract import DbNow
+from agenthub.storage.sql.dialect import (
+    Connect,
+    ConnectionLost,
+    Contended,
+    Failure,
+    Locked,
+    Outcome,
+    SqlDialect,
+    Ticket,
+    taken,
+    unavailable,
+)
+from agenthub.storage.sql.limits import SETTLING_SECONDS, deadline, expired, remaining_seconds, unlimited
+from agenthub.storage.sql.tables import Instant, TableSet
+from agenthub.storage.sql.watchdog import Watchdog
+
+CONNECT_SECONDS: Final = 5
+CALL_SECONDS: Final = 6.0  # over statement_timeout, so that a living server speaks first
+SESSION: Final = (
+    "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC -c client_encoding=UTF8"
+)
+_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+_CONTENDED: Final = frozenset({"40001", "40P01"})
+_NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
+_FULL: Final = ("too many clients", "too many connections", "remaining connection slots")
+
+_BEGIN: Final = "SELECT pg_current_xact_id()::text AS transaction"
+_TIMELINE: Final = ", substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline"
+_STATUS: Final = sa.text("SELECT pg_is_in_recovery(), pg_xact_status(CAST(:transaction AS xid8))")
+_END_SESSION: Final = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :process AND backend_xid = CAST(CAST(:transaction AS xid8) AS xid)"
+)
+
+
+class WatchedConnection(psycopg2.extensions.connection):
+    """A connection whose every wait for the server ends in time."""
+
+    def __init__(self, watchdog: Watchdog, dsn: str, *_: Any, **__: Any) -> None:
+        super().__init__(dsn)
+        self._watchdog = watchdog
+        # A descriptor of our own: libpq closes its own when a connection breaks, and the number may be another's by then.
+        self._line = socket.socket(fileno=os.dup(self.fileno()))
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Run one call to the server within this thread's deadline."""
+        return nullcontext() if unlimited() else self._watchdog.limit(self._line, remaining_seconds(CALL_SECONDS))
+
+    def commit(self) -> None:
+        with self.watched():
+            super().commit()
+
+    def rollback(self) -> None:
+        with self.watched():
+            super().rollback()
+
+    def close(self) -> None:
+        super().close()
+        self._line.close()
+
+
+class WatchedCursor(psycopg2.extensions.cursor):
+    """A cursor of a WatchedConnection."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        with self._watched():
+            super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        with self._watched():
+            super().executemany(query, vars_list)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        connection = self.connection
+        return connection.watched() if isinstance(connection, WatchedConnection) else nullcontext()
+
+
+def engine_options(target: PostgresqlTarget, watchdog: Watchdog, *, pool: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the engine is made with; the hosts go to libpq as they are, so that it fails over between them."""
+    parameters = dict(target.parameters)
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(2, min(CONNECT_SECONDS, 8 // max(1, len(target.hosts)))),
+        "application_name": "agenthub",
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 8000,
+        **parameters,
+        "options": f"{SESSION} {parameters.get('options', '')}".strip(),
+        "connection_factory": partial(WatchedConnection, watchdog),
+        "cursor_factory": WatchedCursor,
+    }
+    if target.hosts:
+        arguments["host"] = ",".join(target.hosts)
+    if any(target.ports):
+        arguments["port"] = ",".join(target.ports)
+    return {
+        **pool,
+        "pool_pre_ping": True,
+        "pool_recycle": 1800,
+        "pool_use_lifo": True,
+        "isolation_level": "READ COMMITTED",
+        "use_native_hstore": False,
+        "connect_args": arguments,
+    }
+
+
+def engine_url(target: PostgresqlTarget) -> sa.URL:
+    """The URL that the engine is made with."""
+    return sa.URL.create("postgresql+psycopg2", username=target.user, password=target.password, database=target.database)
+
+
+class PostgresqlDialect(SqlDialect):
+    """PostgreSQL 13 and later. With `several_hosts` an outcome is only believed from the server timeline that the write went to."""
+
+    name = "postgresql"
+    options_for_reads: ClassVar[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
+    options_for_writes: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, watchdog: Watchdog, *, several_hosts: bool) -> None:
+        self._watchdog = watchdog
+        self._several_hosts = several_hosts
+        self._begin = sa.text(_BEGIN + (_TIMELINE if several_hosts else ", NULL AS timeline"))
+
+    def insert(self, target: sa.Table) -> postgresql.Insert:
+        return postgresql.insert(target)
+
+    def clock(self, value: DbNow) -> sa.ColumnElement[Any]:
+        return _later(sa.func.clock_timestamp(type_=Instant()), value)
+
+    def steady_clock(self, value: DbNow) -> sa.ColumnElement[Any]:
+        return _later(sa.func.statement_timestamp(type_=Instant()), value)
+
+    def clock_statement(self) -> sa.Select[Any]:
+        return sa.select(sa.func.clock_timestamp(type_=Instant()))
+
+    def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return statement.with_for_update(read=True)
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def begin(self, connection: sa.Connection) -> Ticket:
+        transaction, timeline = connection.execute(self._begin).one()
+        driver = connection.connection.driver_connection
+        return Ticket(transaction, driver.get_backend_pid() if driver is not None else 0, timeline)
+
+    def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:
+        with deadline(SETTLING_SECONDS):
+            while not expired():
+                try:
+                    with connect() as connection:
+                        outcome = self._ask_outcome(connection, ticket)
+                except (StorageUnavailable, sa.exc.DBAPIError):
+                    outcome = "unknown"
+                if outcome != "unknown":
+                    return outcome
+                time.sleep(remaining_seconds(0.1))
+        return "unknown"
+
+    def _ask_outcome(self, connection: sa.Connection, ticket: Ticket) -> Outcome:
+        if self._several_hosts and connection.execute(self._begin).one().timeline != ticket.timeline:
+            return "unknown"  # another server was promoted: its transaction numbers are not those of the old one
+        try:
+            in_recovery, status = connection.execute(_STATUS, {"transaction": ticket.transaction}).one()
+        except sa.exc.DBAPIError as error:
+            # 22023: the number is in the future, so the server crashed before it learned of this transaction.
+            return "aborted" if getattr(error.orig, "pgcode", None) == "22023" else "unknown"
+        if in_recovery:
+            return "unknown"
+        if status == "in progress":
+            # COMMIT may never have arrived: the old session would wait for it. End it, then the answer is final.
+            connection.execute(_END_SESSION, {"process": ticket.process, "transaction": ticket.transaction})
+            return "unknown"
+        return "committed" if status == "committed" else "aborted" if status == "aborted" else "unknown"
+
+    def failure(self, error: sa.exc.DBAPIError, tables: TableSet) -> Failure | AgentHubError:
+        code = getattr(error.orig, "pgcode", None) or ""
+        if error.connection_invalidated or code in _LOST or code.startswith("08"):
+            return ConnectionLost()
+        if not code and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+            return ConnectionLost()
+        if code == "25006":
+            return ConnectionLost(pool_is_stale=True)
+        if code in _CONTENDED:
+            return Contended()
+        if code == "55P03":
+            return Locked()
+        return _permanent(error, code, tables)
+
+    def opens_outage(self, error: sa.exc.DBAPIError) -> bool:
+        return not any(phrase in str(error.orig) for phrase in _FULL)
+
+    def after_fork(self) -> None:
+        self._watchdog.after_fork()
+
+
+def _later(moment: sa.ColumnElement[Any], value: DbNow) -> sa.ColumnElement[Any]:
+    interval = sa.func.make_interval(0, 0, 0, 0, 0, 0, float(value.seconds), type_=sa.Interval())
+    return sa.type_coerce(moment + interval, Instant())
+
+
+def _permanent(error: sa.exc.DBAPIError, code: str, tables: TableSet) -> AgentHubError:
+    if code == "23505":
+        diagnosis = getattr(error.orig, "diag", None)
+        return taken(tables.constraint(getattr(diagnosis, "constraint_name", None) or ""))
+    if code[:2] in ("22", "23") or code == "54000":
+        return InvalidInput("the database refused a value")
+    if code in _NOT_MIGRATED:
+        return unavailable("the database lacks a table or column of this release: run `make migrate`")
+    if code == "57014":
+        return unavailable("the database took too long")
+    return unavailable(f"the database refused the statement ({code or 'no code'})")
+
+
+@contextmanager
+def migration_session(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
+    """A connection without time limits that holds the advisory lock: one migration at a time, others wait for it."""
+    with deadline(None), engine.connect() as connection:
+        try:
+            connection.execute(sa.text("SELECT set_config(name, '0', false) FROM unnest(:names) AS name"), {"names": _UNLIMITED})
+            connection.execute(sa.select(sa.func.pg_advisory_lock(lock)))
+            connection.commit()
+            yield connection
+        finally:
+            connection.invalidate()  # ends the session: its lock and settings go with it
+
+
+_UNLIMITED: Final = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]

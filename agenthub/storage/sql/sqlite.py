@@ -1,0 +1,136 @@
+"""SQLite in a local file: one writer at a time, write-ahead log, every commit on disk before it is acknowledged."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from agenthub.core.errors import AgentHubError, InvalidInput
+from agenthub.storage.contract import DbNow
+from agenthub.storage.evaluate import instant
+from agenthub.storage.sql.dialect import Conflict, Connect, Failure, Locked, Outcome, SqlDialect, Ticket, taken, unavailable
+from agenthub.storage.sql.limits import remaining_seconds
+from agenthub.storage.sql.tables import Instant, TableSet
+
+BUSY_SECONDS: Final = 5.0
+_WRITES: Final = "agenthub_writes"
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
+_COLUMN: Final = re.compile(r"(\w+)\.(\w+)")
+
+
+def engine_options(*, pool: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the engine is made with."""
+    arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
+    return {**pool, "connect_args": arguments}
+
+
+def install(engine: sa.Engine) -> None:
+    """Prepare every new connection, and start write transactions with the write lock in hand.
+
+    The driver's own BEGIN is off (`isolation_level` None): it would take the lock only at the first write, when another
+    writer's commit may already have made the transaction's view stale.
+    """
+
+    def prepare(connection: Any, _: object) -> None:
+        for statement in ("PRAGMA foreign_keys=ON", "PRAGMA synchronous=FULL"):
+            connection.execute(statement)
+        _use_write_ahead_log(connection)
+
+    def begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sa.event.listen(engine, "connect", prepare)
+    sa.event.listen(engine, "begin", begin)
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        return
+    end = time.monotonic() + BUSY_SECONDS
+    while True:  # SQLite does not wait by itself when several processes change the mode of a new file at once
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+class SqliteDialect(SqlDialect):
+    """SQLite 3.35 and later."""
+
+    name = "sqlite"
+    options_for_reads: ClassVar[Mapping[str, Any]] = {}
+    options_for_writes: ClassVar[Mapping[str, Any]] = {_WRITES: True}
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def insert(self, target: sa.Table) -> sqlite.Insert:
+        return sqlite.insert(target)
+
+    def clock(self, value: DbNow) -> sa.ColumnElement[Any]:
+        return sa.bindparam(None, instant(value, datetime.now(UTC)), Instant())
+
+    def steady_clock(self, value: DbNow) -> sa.ColumnElement[Any]:
+        return self.clock(value)
+
+    def clock_statement(self) -> None:
+        return None
+
+    def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return statement  # the transaction already keeps every other writer out
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        # SQLite's own waiting is sleeping and polling; threads of one process queue here instead.
+        lock = self._turn
+        if not lock.acquire(timeout=remaining_seconds(BUSY_SECONDS)):
+            raise Locked
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, connection: sa.Connection) -> Ticket | None:
+        connection.begin()
+        return None
+
+    def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:
+        return "unknown"
+
+    def failure(self, error: sa.exc.DBAPIError, tables: TableSet) -> Failure | AgentHubError:
+        code = getattr(error.orig, "sqlite_errorcode", 0) or 0
+        if code & 0xFF in _BUSY:
+            return Locked()
+        message = str(error.orig)
+        if code in _TAKEN:
+            return taken(_conflict(message, tables))
+        if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+            return InvalidInput("the database refused a value")
+        if "no such table" in message or "no such column" in message or "has no column" in message:
+            return unavailable("the database file lacks a table or column of this release: run `make migrate`")
+        return unavailable(f"the database file can't be used: {message}")
+
+    def opens_outage(self, error: sa.exc.DBAPIError) -> bool:
+        return False
+
+    def after_fork(self) -> None:
+        self._turn = threading.Lock()
+
+
+def _conflict(message: str, tables: TableSet) -> Conflict | None:
+    pairs = _COLUMN.findall(message.partition(":")[2])
+    return tables.constraint_on(pairs[0][0], [column for _, column in pairs]) if pairs else None
