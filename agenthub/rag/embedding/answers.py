@@ -35,7 +35,7 @@ def _in_order(body: bytes, count: int) -> list[Any]:
     items = _items(body)
     if len(items) != count:
         raise ProviderFailure(f"the embedding endpoint answered {len(items)} vectors for {count} texts")
-    places = [item.get("index") for item in items]
+    places: list[Any] = [item.get("index") for item in items]
     if all(place is None for place in places):
         return [item.get("embedding") for item in items]
     if any(type(place) is not int for place in places) or sorted(places) != list(range(count)):

@@ -26,6 +26,7 @@ FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 8.0
 _NO_KEY: Final = "none"
 _BASE64_REFUSED: Final = frozenset({400, 422})
+_SERVER_ERROR: Final = 500
 _RETRIED: Final = frozenset({408, 409, 425, 429})
 
 
@@ -34,13 +35,9 @@ class _Failed:
     """One request that brought no vectors."""
 
     message: str
+    passing: bool  # whether the same request may succeed later
     status: int | None = None
     wait_seconds: float | None = None  # what the endpoint asked for
-
-    @property
-    def passing(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.status is None or self.status in _RETRIED or self.status >= 500
 
 
 class RemoteEmbedder:
@@ -124,13 +121,14 @@ class RemoteEmbedder:
                 dimensions=self._dimension if self._settings.send_dimension and self._dimension else openai.omit,
             )
             return self._learn(read_vectors(answer.content, len(batch), self._dimension))
+        except ProviderFailure as nonsense:
+            return _Failed(nonsense.message, passing=False)
         except openai.APIStatusError as error:
-            wait = _asked_pause(error.response.headers.get("retry-after"))
-            return _Failed(f"the embedding endpoint answered HTTP {error.status_code}", error.status_code, wait)
+            return _refusal(error)
         except openai.APITimeoutError:
-            return _Failed("the embedding endpoint did not answer in time")
+            return _Failed("the embedding endpoint did not answer in time", passing=True)
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            return _Failed(f"the embedding endpoint can't be reached ({type(error.__cause__ or error).__name__})")
+            return _Failed(f"the embedding endpoint can't be reached ({type(error.__cause__ or error).__name__})", passing=True)
 
     def _learn(self, vectors: Vectors) -> Vectors:
         with self._lock:
@@ -162,6 +160,13 @@ def _client(settings: EndpointSettings) -> openai.OpenAI:
     # The client reads these from OPENAI_* variables; an endpoint of another provider has no business with them.
     client.organization = client.project = None
     return client
+
+
+def _refusal(error: openai.APIStatusError) -> _Failed:
+    """Without the answer's body, which may repeat the key or the text."""
+    status = error.status_code
+    wait = _asked_pause(error.response.headers.get("retry-after"))
+    return _Failed(f"the embedding endpoint answered HTTP {status}", status in _RETRIED or status >= _SERVER_ERROR, status, wait)
 
 
 def _pause_seconds(attempt: int, asked_seconds: float | None) -> float:

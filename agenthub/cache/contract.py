@@ -1,0 +1,69 @@
+"""What every cache backend promises: little. An entry may be gone at any time, but what is read is what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+MAX_TTL_SECONDS: Final = 30 * 86_400.0
+"""Longer times are cut to this: memcached takes more than 30 days for a date in 1970."""
+MAX_VALUE_BYTES: Final = 1_000_000
+"""Larger values are not kept: what the smallest servers take (1 MiB with key and header)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """What a backend holds and did. None: the backend can't tell."""
+
+    backend: str
+    entries: int | None
+    size_bytes: int | None
+    max_bytes: int | None
+    hits: int
+    misses: int
+    evictions: int | None
+
+
+class Cache(Protocol):
+    """A shared or private cache. Safe to share between threads. Keys come from `CacheKeys` only.
+
+    No operation raises because the cache failed: a read then misses, a write is lost. Every entry expires.
+    """
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The entries present, by key."""
+        ...
+
+    def set_many(self, items: Mapping[str, bytes], ttl_seconds: float) -> None:
+        """Keep or replace the entries for at most `ttl_seconds`; values over 1,000,000 bytes are dropped, with what they replace.
+
+        Raises: ValueError when `ttl_seconds` is not positive.
+        """
+        ...
+
+    def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+        """Keep the entry unless one is there; whether it was kept. Of several at once at most one is told True.
+
+        Raises: ValueError when `ttl_seconds` is not positive.
+        """
+        ...
+
+    def flush(self, namespace: str) -> None:
+        """Forget every entry whose key `CacheKeys` made for this namespace."""
+        ...
+
+    def statistics(self) -> CacheStatistics:
+        """What it holds now, and did since it was opened by this process."""
+        ...
+
+    def close(self) -> None:
+        """Give memory and connections back. Afterwards every read misses and every write is lost."""
+        ...
+
+
+def checked_ttl_seconds(ttl_seconds: float) -> float:
+    """The time, cut to 30 days. Raises: ValueError when it is not positive."""
+    if not ttl_seconds > 0:
+        raise ValueError(f"every entry expires: ttl_seconds must be positive, not {ttl_seconds}")
+    return min(ttl_seconds, MAX_TTL_SECONDS)

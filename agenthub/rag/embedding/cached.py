@@ -1,0 +1,105 @@
+"""An embedder that remembers: a text seen before costs a look-up, and one that occurs twice in a call is embedded once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.core.observe import Observer, Unobserved
+from agenthub.rag.embedding.contract import Embedder, ModelSignature, VectorCache, Vectors, check_texts
+
+TTL_SECONDS: Final = 7 * 86_400.0
+COUNTER: Final = "embedding_cache"
+_LENGTH_TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTotals:
+    """Texts answered from the cache, and texts that had to be embedded, since this process opened it."""
+
+    hits: int
+    misses: int
+
+
+class CacheTally:
+    """Counts hits and misses of all models of a process, for the observer and for `GET /api/embeddings/cache`."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self._observer: Observer = observer or Unobserved()
+        self._lock = threading.Lock()
+        self._totals = CacheTotals(0, 0)
+
+    def count(self, hits: int, misses: int) -> None:
+        """Add to the totals."""
+        with self._lock:
+            self._totals = CacheTotals(self._totals.hits + hits, self._totals.misses + misses)
+        if hits:
+            self._observer.count(COUNTER, hits, result="hit")
+        if misses:
+            self._observer.count(COUNTER, misses, result="miss")
+
+    def totals(self) -> CacheTotals:
+        """The totals now."""
+        with self._lock:
+            return self._totals
+
+
+class CachedEmbedder:
+    """Implements `Embedder` before another one. An entry that is not a vector of this model is a miss."""
+
+    def __init__(self, embedder: Embedder, cache: VectorCache, tally: CacheTally) -> None:
+        self._embedder = embedder
+        self._cache = cache
+        self._tally = tally
+
+    @property
+    def model(self) -> str:
+        """See `Embedder.model`."""
+        return self._embedder.model
+
+    @property
+    def signature(self) -> ModelSignature:
+        """See `Embedder.signature`."""
+        return self._embedder.signature
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`. A repeated text counts as one look-up."""
+        check_texts(texts)
+        signature = self.signature
+        names = {text: _name(signature, text) for text in texts}
+        rows = self._cached(names, signature.dimension)
+        missing = [text for text in names if text not in rows]
+        self._tally.count(len(rows), len(missing))
+        if missing:
+            vectors = self._embedder.embed(missing)
+            rows.update(zip(missing, vectors, strict=True))
+            self._cache.set_many({names[text]: rows[text].astype("<f4").tobytes() for text in missing}, TTL_SECONDS)
+        return np.stack([rows[text] for text in texts]) if rows else np.empty((0, signature.dimension), np.float32)
+
+    def close(self) -> None:
+        """See `Embedder.close`."""
+        self._embedder.close()
+
+    def _cached(self, names: dict[str, str], dimension: int) -> dict[str, NDArray[np.float32]]:
+        entries = self._cache.get_many(list(names.values()))
+        found = ((text, _read(entries[name], dimension)) for text, name in names.items() if name in entries)
+        return {text: vector for text, vector in found if vector is not None}
+
+
+def _name(signature: ModelSignature, text: str) -> str:
+    """Hex SHA-256 over everything the vector depends on."""
+    return hashlib.sha256(bytes.fromhex(signature.digest) + text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(entry: bytes, dimension: int) -> NDArray[np.float32] | None:
+    if len(entry) != 4 * dimension:
+        return None
+    vector = np.frombuffer(entry, "<f4").astype(np.float32)
+    length = float(np.linalg.norm(vector))  # NaN compares false
+    return vector if abs(length - 1.0) < _LENGTH_TOLERANCE else None

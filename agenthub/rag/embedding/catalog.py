@@ -1,0 +1,49 @@
+"""The models of this server: callers choose among these by id and can't bring others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agenthub.core.errors import InvalidInput
+from agenthub.rag.embedding.cached import CacheTally, CacheTotals
+from agenthub.rag.embedding.contract import Embedder, ModelCard
+
+
+class EmbedderCatalog:
+    """The embedders by model id. Making it loads and asks nothing."""
+
+    def __init__(self, embedders: Mapping[str, Embedder], cards: Mapping[str, ModelCard], default: str, tally: CacheTally) -> None:
+        self._embedders = dict(embedders)
+        self._cards = dict(cards)
+        self._default = default
+        self._tally = tally
+
+    @property
+    def default(self) -> Embedder:
+        """The model used where a caller names none."""
+        return self._embedders[self._default]
+
+    def get(self, model: str) -> Embedder:
+        """The model of this id.
+
+        Raises: InvalidInput (field `embedding_model`) when this server has no such model.
+        """
+        embedder = self._embedders.get(model)
+        if embedder is None:
+            raise InvalidInput(
+                f"this server has no embedding model {model!r}; it has {', '.join(self._embedders)}", field="embedding_model"
+            )
+        return embedder
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """All models, the default first."""
+        return tuple(sorted(self._cards.values(), key=lambda card: (not card.default, card.model)))
+
+    def cache_totals(self) -> CacheTotals:
+        """What the embedding cache did since this process opened the catalog."""
+        return self._tally.totals()
+
+    def close(self) -> None:
+        """Give threads and connections of all models back."""
+        for embedder in self._embedders.values():
+            embedder.close()
