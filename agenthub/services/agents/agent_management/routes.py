@@ -81,9 +81,8 @@ def get_agent(agent_id: str) -> Agent:
 def update_agent(agent_id: str, body: AgentUpdate) -> Agent:
     """Change the working draft; what answers is the published version until the next publish."""
     tenant_id = principal().tenant_id
-    sent = body.model_dump(exclude_unset=True, exclude={"expected_version"})
-    changes = {name: value for name, value in sent.items() if value is not None or name == "model"}
-    repository(KnowledgeBaseRepository).must_exist(tenant_id, body.knowledge_base_ids or (), "knowledge_base_ids")
+    changes = body.model_dump(exclude_unset=True, exclude={"expected_version"})
+    repository(KnowledgeBaseRepository).must_exist(tenant_id, changes.get("knowledge_base_ids", ()), "knowledge_base_ids")
     if "knowledge_base_ids" in changes:
         changes["knowledge_base_ids"] = list(changes["knowledge_base_ids"])
     changes["updated_at"] = repository(AgentRepository).now()

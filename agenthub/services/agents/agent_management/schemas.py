@@ -27,14 +27,14 @@ class AgentCreate(Schema):
 
 
 class AgentUpdate(Schema):
-    """Changes to the working draft; what is left out stays."""
+    """Changes to the working draft; what is left out stays (the defaults here are never applied)."""
 
-    name: Name | None = None
-    description: Text | None = None
-    system_prompt: SystemPrompt | None = None
+    name: Name = "-"
+    description: Text = ""
+    system_prompt: SystemPrompt = ""
     model: Model | None = None
-    knowledge_base_ids: KnowledgeBaseIds | None = None
-    settings: JsonMetadata | None = None
+    knowledge_base_ids: KnowledgeBaseIds = ()
+    settings: JsonMetadata = Field(default_factory=dict)
     expected_version: int | None = Field(default=None, ge=1, description="refuse with 409 unless the agent's `version` is this")
 
 

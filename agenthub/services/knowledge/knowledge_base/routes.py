@@ -57,8 +57,7 @@ def get_knowledge_base(knowledge_base_id: str) -> KnowledgeBase:
 @returns(KnowledgeBaseOut)
 def update_knowledge_base(knowledge_base_id: str, body: KnowledgeBaseUpdate) -> KnowledgeBase:
     """Rename or describe a knowledge base."""
-    sent = body.model_dump(exclude_unset=True, exclude={"expected_version"})
-    changes = {name: value for name, value in sent.items() if value is not None}
+    changes = body.model_dump(exclude_unset=True, exclude={"expected_version"})
     if "name" in changes:
         changes["name_key"] = name_key(changes["name"])
     changes["updated_at"] = repository(KnowledgeBaseRepository).now()

@@ -35,10 +35,10 @@ class KnowledgeBaseCreate(Schema):
 
 
 class KnowledgeBaseUpdate(Schema):
-    """A new name or description; what is left out stays."""
+    """A new name or description; what is left out stays (the defaults here are never applied)."""
 
-    name: Name | None = None
-    description: Text | None = None
+    name: Name = "-"
+    description: Text = ""
     expected_version: int | None = Field(default=None, ge=1)
 
 
