@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agenthub.core.errors import Conflict, InvalidInput
 from agenthub.core.ids import new_id
 from agenthub.rag.segment import Chunk
-from agenthub.rag.vectors import decode_vector
+from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import DocumentRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase

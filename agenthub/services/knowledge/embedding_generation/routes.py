@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 from flask import Blueprint
 
-from agenthub.rag.vectors import encode_vector
+from agenthub.rag.vector_codec import encode_vector
 from agenthub.services.knowledge.embedding_generation.schemas import CacheOut, Embed, Embedded, ModelOut, ModelsOut
 from agenthub.web.access import resources
 from agenthub.web.answers import Raw

@@ -13,7 +13,7 @@ from agenthub.core.errors import InvalidInput
 from agenthub.core.types import TenantId
 from agenthub.rag.filters import parse_filter
 from agenthub.rag.searcher import Hit, SearchRequest
-from agenthub.rag.vectors import decode_vector
+from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.repositories.knowledge.snapshots import Snapshots
