@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from agenthub.core.errors import NotFound
 from agenthub.core.ids import new_id
@@ -42,10 +42,10 @@ API_KEYS: Final = Table.of(
 
 @dataclass(frozen=True, slots=True)
 class IssuedApiKey:
-    """A key with its secret. `secret` is None in what is kept for repeats of the request: it is shown once."""
+    """A key just made, with the secret that is shown this once."""
 
     key: ApiKey
-    secret: str | None
+    secret: str
 
 
 def new_api_key(
@@ -72,13 +72,12 @@ class ApiKeyRepository(Repository[ApiKey]):
     entity = ApiKey
     resource_kind = "api_key"
 
-    def issue(self, issued: IssuedApiKey, creator: Require) -> IssuedApiKey:
-        """Store a new key, if the creator still is what `creator` says. What is kept for repeats has no secret.
+    def issue(self, issued: IssuedApiKey, creator: Require, *, kept: Any) -> IssuedApiKey:
+        """Store a new key, if `creator` holds. `kept` is what repeats of the request will be answered with: without the secret.
 
         Raises: NotFound or VersionConflict when `creator` doesn't hold.
         """
         key = issued.key
-        kept = IssuedApiKey(key, None)
         self._commit(key.tenant_id, [creator, Insert(API_KEYS, row_of(key))], kept, "create", key.id)
         return issued
 

@@ -61,15 +61,16 @@ def _question(name: str, table: Table, user: str, secret: str, names: Sequence[s
     statement = f"SELECT {selected} FROM {table.name}" + _OWNER_JOIN.format(table=table.name, user=user, secret=secret)
 
     def answer(rows_of: Callable[[str], Sequence[Row]], parameters: Mapping[str, Any]) -> Sequence[Row]:
-        return [
-            {alias: {table.name: credential, "users": owner, "organizations": organization}[of.name][name] for alias, (of, name) in sources.items()}
+        joined = [
+            {table.name: credential, USERS.name: owner, ORGANIZATIONS.name: organization}
             for credential in rows_of(table.name)
             if credential[secret] == parameters["secret_hash"]
-            for owner in rows_of("users")
+            for owner in rows_of(USERS.name)
             if owner["id"] == credential[user] and owner["tenant_id"] == credential["tenant_id"]
-            for organization in rows_of("organizations")
+            for organization in rows_of(ORGANIZATIONS.name)
             if organization["id"] == credential["tenant_id"]
         ]
+        return [{alias: rows[of.name][column] for alias, (of, column) in sources.items()} for rows in joined]
 
     return Question(name, columns, {"sql": statement}, answer)
 

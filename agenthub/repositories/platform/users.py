@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -36,7 +37,7 @@ class User:
     name: str
     role: Role
     status: UserStatus
-    password_hash: str = field(repr=False)
+    password_hash: str = dataclasses.field(repr=False)
     password_changed_at: datetime
     created_at: datetime
     updated_at: datetime
@@ -53,14 +54,14 @@ USERS: Final = Table.of(
 )
 
 
-def normalise_email(text: str) -> str:
+def normalise_email(text: str, *, field: str = "email") -> str:
     """The one form in which an address is kept and looked up: NFKC, lower case, no surrounding space.
 
-    Raises: InvalidInput, field `email`, when it has not the form of an address.
+    Raises: InvalidInput with `field` when it has not the form of an address.
     """
     email = unicodedata.normalize("NFKC", text).strip().lower()
     if len(email) > MAX_EMAIL_LENGTH or not _EMAIL.match(email):
-        raise InvalidInput("not an e-mail address", field="email")
+        raise InvalidInput("not an e-mail address", field=field)
     return email
 
 
@@ -138,13 +139,14 @@ class UserRepository(Repository[User]):
         write = Update(USERS, user.tenant_id, user.id, changes, where=eq(password_hash=user.password_hash))
         self._commit(user.tenant_id, [write, sessions_ended(user.tenant_id, user.id, but=keep_session)], None, verb, user.id)
 
-    def rehash(self, user: User, password_hash: str) -> None:
-        """Keep the same password under newer hash parameters; nobody else needs to know.
+    def rehash(self, user: User, password_hash: str) -> User:
+        """Keep the same password under newer hash parameters; returns the user as it is now. Not audited: nothing changed.
 
         Raises: NotFound; VersionConflict when the password changed since the user was read.
         """
         write = Update(USERS, user.tenant_id, user.id, {"password_hash": password_hash}, where=eq(password_hash=user.password_hash))
-        self._storage.commit([write])
+        row = self._storage.commit([write])[0]
+        return self.from_row(row) if row else user
 
     def _applied(self, tenant_id: TenantId, writes: Sequence[Write], result: Any, verb: str, key: str) -> bool:
         try:
@@ -169,6 +171,11 @@ class UserRepository(Repository[User]):
 def still_trusted(user: User) -> Require:
     """The condition that the user is active and has the password and role it had when it was read."""
     return Require(USERS, user.tenant_id, user.id, eq(status="active", password_hash=user.password_hash, role=user.role))
+
+
+def active_user(tenant_id: TenantId, key: UserId) -> Require:
+    """The condition that the user is active."""
+    return Require(USERS, tenant_id, key, eq(status="active"))
 
 
 def _verb(before: User, after: User) -> str:

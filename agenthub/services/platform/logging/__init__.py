@@ -1,0 +1,1 @@
+"""Service 28: the append-only audit log."""
