@@ -29,13 +29,16 @@ def open_storage(settings: StorageSettings, app: Flask) -> Storage:
         path = sqlite_path(settings.url)
         refuse_volatile(path, on_cloud_run=settings.on_cloud_run, accept_loss=settings.accept_ephemeral_sqlite)
         path.parent.mkdir(parents=True, exist_ok=True)
+        from agenthub.storage.sql.sqlite import open_sqlite
+
+        return _reached(open_sqlite(settings, app), settings)
     try:
-        from agenthub.storage.sql.engine import open_sql
+        from agenthub.storage.sql.postgresql import open_postgresql
     except ImportError as error:
         raise SettingsError(
             [f"DATABASE_URL needs a driver that is not installed ({error.name}): pip install -r requirements.txt"]
         ) from error
-    return _reached(open_sql(settings, app), settings)
+    return _reached(open_postgresql(settings, app), settings)
 
 
 _REMEDIES: Final = {

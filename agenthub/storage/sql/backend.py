@@ -53,7 +53,7 @@ class SqlStorage(Storage):
         self.backend = dialect.name
         self.engine = engine
         self.tables = TableSet()
-        self._dialect = dialect
+        self.dialect = dialect
         self._outage = Outage()
         _renew_after_fork(self)
 
@@ -73,11 +73,11 @@ class SqlStorage(Storage):
         return {key: found[key] for key in wanted if key in found}
 
     def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
-        return self._rows(page(table, self.tables[table], tenant, query, self._dialect.steady_clock))
+        return self._rows(page(table, self.tables[table], tenant, query, self.dialect.steady_clock))
 
     def count(self, table: Table, tenant: TenantScope, where: Filter = ALL) -> int:
         target = self.tables[table]
-        condition = holds(table, target, where, self._dialect.steady_clock)
+        condition = holds(table, target, where, self.dialect.steady_clock)
         statement = sa.select(sa.func.count()).select_from(target).where(owned(table, target, tenant), condition)
         return int(self._read(lambda connection: connection.execute(statement).scalar_one()))
 
@@ -97,7 +97,7 @@ class SqlStorage(Storage):
         return answers(question, rows)
 
     def now(self) -> datetime:
-        statement = self._dialect.clock_statement()
+        statement = self.dialect.clock_statement()
         if statement is None:
             return datetime.now(UTC)
         moment: datetime = self._read(lambda connection: connection.execute(statement).scalar_one())
@@ -116,7 +116,7 @@ class SqlStorage(Storage):
         self._parents_pool = self.engine.pool  # kept, so that nothing in it is ever closed from here
         self.engine.dispose(close=False)
         self._outage = Outage()
-        self._dialect.after_fork()
+        self.dialect.after_fork()
 
     def _rows(self, statement: sa.Executable) -> list[Row]:
         return self._read(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
@@ -125,7 +125,7 @@ class SqlStorage(Storage):
         return self._tries(READ_TRIES, lambda: self._read_once(work))
 
     def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._connected(self._dialect.options_for_reads) as connection, self._translated(connection):
+        with self._connected(self.dialect.options_for_reads) as connection, self._translated(connection):
             return work(connection)
 
     def _tries(self, tries: int, work: Callable[[], T]) -> T:
@@ -151,7 +151,7 @@ class SqlStorage(Storage):
         except sa.exc.TimeoutError as error:
             raise StorageUnavailable("all database connections are in use", retry_after_seconds=RETRY_AFTER_SECONDS) from error
         except sa.exc.DBAPIError as error:
-            if self._dialect.opens_outage(error):
+            if self.dialect.opens_outage(error):
                 self._outage.failed()
             raise StorageUnavailable("the database can't be reached", retry_after_seconds=RETRY_AFTER_SECONDS) from error
         self._outage.recovered()
@@ -167,7 +167,7 @@ class SqlStorage(Storage):
         try:
             yield
         except sa.exc.DBAPIError as error:
-            failure = self._dialect.failure(error, self.tables)
+            failure = self.dialect.failure(error, self.tables)
             if isinstance(failure, ConnectionLost) and not connection.invalidated:
                 connection.invalidate(error)
             raise failure from error
@@ -176,9 +176,9 @@ class SqlStorage(Storage):
         results: list[Row | None] = []
         sent: Ticket | None = None
         try:
-            with self._dialect.turn(), self._connected(self._dialect.options_for_writes) as connection, self._translated(connection):
-                ticket = self._dialect.begin(connection)
-                writer = Writer(connection, self.tables, self._dialect)
+            with self.dialect.turn(), self._connected(self.dialect.options_for_writes) as connection, self._translated(connection):
+                ticket = self.dialect.begin(connection)
+                writer = Writer(connection, self.tables, self.dialect)
                 for step in planned:
                     results += writer.apply(step)
                 failpoint("storage.before_commit")
@@ -195,7 +195,7 @@ class SqlStorage(Storage):
 
         Raises: OutcomeUnknown when the server can't be asked in time.
         """
-        outcome = self._dialect.outcome(ticket, lambda: self._connected(self._dialect.options_for_reads))
+        outcome = self.dialect.outcome(ticket, lambda: self._connected(self.dialect.options_for_reads))
         if outcome == "aborted":
             return False
         if outcome == "committed" and self._visible(planned, results):

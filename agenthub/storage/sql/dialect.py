@@ -110,6 +110,10 @@ class SqlDialect(ABC):
         """Whether a failed connect says that the server is away, not that it is full."""
 
     @abstractmethod
+    def migration_session(self, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
+        """A connection for changing the schema, without time limits; others that want one wait until it is given back."""
+
+    @abstractmethod
     def after_fork(self) -> None:
         """Forget the parent's threads and locks."""
 

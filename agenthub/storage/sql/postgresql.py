@@ -12,11 +12,13 @@ from typing import Any, ClassVar, Final
 
 import psycopg2.extensions
 import sqlalchemy as sa
+from flask import Flask
 from sqlalchemy.dialects import postgresql
 
 from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable
-from agenthub.storage.configuration import PostgresqlTarget
+from agenthub.storage.configuration import PostgresqlTarget, StorageSettings, postgresql_target
 from agenthub.storage.contract import DbNow
+from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import (
     Connect,
     ConnectionLost,
@@ -29,6 +31,7 @@ from agenthub.storage.sql.dialect import (
     taken,
     unavailable,
 )
+from agenthub.storage.sql.engine import make_engine
 from agenthub.storage.sql.limits import SETTLING_SECONDS, deadline, expired, remaining_seconds, unlimited
 from agenthub.storage.sql.tables import Instant, TableSet
 from agenthub.storage.sql.watchdog import Watchdog
@@ -43,6 +46,11 @@ _CONTENDED: Final = frozenset({"40001", "40P01"})
 _NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
 _FULL: Final = ("too many clients", "too many connections", "remaining connection slots")
 
+_WITHOUT_LIMITS: Final = sa.text(
+    "SELECT set_config(name, '0', false) FROM unnest(ARRAY['statement_timeout', 'lock_timeout', "
+    "'idle_in_transaction_session_timeout']) AS name"
+)
+ADVISORY_LOCK: Final = 0x4167656E744875  # "AgentHu": one number for all that migrate this application
 _BEGIN: Final = "SELECT pg_current_xact_id()::text AS transaction"
 _TIMELINE: Final = ", substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline"
 _STATUS: Final = sa.text("SELECT pg_is_in_recovery(), pg_xact_status(CAST(:transaction AS xid8))")
@@ -93,7 +101,16 @@ class WatchedCursor(psycopg2.extensions.cursor):
         return connection.watched() if isinstance(connection, WatchedConnection) else nullcontext()
 
 
-def engine_options(target: PostgresqlTarget, watchdog: Watchdog, *, pool: Mapping[str, Any]) -> dict[str, Any]:
+def open_postgresql(settings: StorageSettings, app: Flask) -> SqlStorage:
+    """The storage over the app's engine; nothing is connected yet."""
+    target = postgresql_target(settings.url)
+    watchdog = Watchdog()
+    url = sa.URL.create("postgresql+psycopg2", username=target.user, password=target.password, database=target.database)
+    engine = make_engine(app, url, engine_options(target, watchdog), settings)
+    return SqlStorage(engine, PostgresqlDialect(watchdog, several_hosts=len(target.hosts) > 1))
+
+
+def engine_options(target: PostgresqlTarget, watchdog: Watchdog) -> dict[str, Any]:
     """The options that the engine is made with; the hosts go to libpq as they are, so that it fails over between them."""
     parameters = dict(target.parameters)
     arguments: dict[str, Any] = {
@@ -114,7 +131,6 @@ def engine_options(target: PostgresqlTarget, watchdog: Watchdog, *, pool: Mappin
     if any(target.ports):
         arguments["port"] = ",".join(target.ports)
     return {
-        **pool,
         "pool_pre_ping": True,
         "pool_recycle": 1800,
         "pool_use_lifo": True,
@@ -122,11 +138,6 @@ def engine_options(target: PostgresqlTarget, watchdog: Watchdog, *, pool: Mappin
         "use_native_hstore": False,
         "connect_args": arguments,
     }
-
-
-def engine_url(target: PostgresqlTarget) -> sa.URL:
-    """The URL that the engine is made with."""
-    return sa.URL.create("postgresql+psycopg2", username=target.user, password=target.password, database=target.database)
 
 
 class PostgresqlDialect(SqlDialect):
@@ -210,6 +221,17 @@ class PostgresqlDialect(SqlDialect):
     def opens_outage(self, error: sa.exc.DBAPIError) -> bool:
         return not any(phrase in str(error.orig) for phrase in _FULL)
 
+    @contextmanager
+    def migration_session(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with deadline(None), engine.connect() as connection:
+            try:
+                connection.execute(_WITHOUT_LIMITS)
+                connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+                connection.commit()
+                yield connection
+            finally:
+                connection.invalidate()  # ends the session: its lock and settings go with it
+
     def after_fork(self) -> None:
         self._watchdog.after_fork()
 
@@ -230,19 +252,3 @@ def _permanent(error: sa.exc.DBAPIError, code: str, tables: TableSet) -> AgentHu
     if code == "57014":
         return unavailable("the database took too long")
     return unavailable(f"the database refused the statement ({code or 'no code'})")
-
-
-@contextmanager
-def migration_session(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
-    """A connection without time limits that holds the advisory lock: one migration at a time, others wait for it."""
-    with deadline(None), engine.connect() as connection:
-        try:
-            connection.execute(sa.text("SELECT set_config(name, '0', false) FROM unnest(:names) AS name"), {"names": _UNLIMITED})
-            connection.execute(sa.select(sa.func.pg_advisory_lock(lock)))
-            connection.commit()
-            yield connection
-        finally:
-            connection.invalidate()  # ends the session: its lock and settings go with it
-
-
-_UNLIMITED: Final = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]

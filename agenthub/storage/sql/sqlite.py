@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import sqlite3
 import threading
@@ -9,15 +10,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
+from flask import Flask
 from sqlalchemy.dialects import sqlite
 
 from agenthub.core.errors import AgentHubError, InvalidInput
+from agenthub.storage.configuration import StorageSettings, sqlite_path
 from agenthub.storage.contract import DbNow
 from agenthub.storage.evaluate import instant
+from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import Conflict, Connect, Failure, Locked, Outcome, SqlDialect, Ticket, taken, unavailable
+from agenthub.storage.sql.engine import make_engine
 from agenthub.storage.sql.limits import remaining_seconds
 from agenthub.storage.sql.tables import Instant, TableSet
 
@@ -28,10 +34,13 @@ _TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONS
 _COLUMN: Final = re.compile(r"(\w+)\.(\w+)")
 
 
-def engine_options(*, pool: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that the engine is made with."""
+def open_sqlite(settings: StorageSettings, app: Flask) -> SqlStorage:
+    """The storage over the app's engine; nothing is opened yet."""
+    url = sa.URL.create("sqlite", database=str(sqlite_path(settings.url)))
     arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
-    return {**pool, "connect_args": arguments}
+    engine = make_engine(app, url, {"connect_args": arguments}, settings)
+    install(engine)
+    return SqlStorage(engine, SqliteDialect())
 
 
 def install(engine: sa.Engine) -> None:
@@ -126,6 +135,14 @@ class SqliteDialect(SqlDialect):
 
     def opens_outage(self, error: sa.exc.DBAPIError) -> bool:
         return False
+
+    @contextmanager
+    def migration_session(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        # A lock file beside the database: Alembic looks first and writes later, which SQLite's own lock doesn't cover.
+        with Path(f"{engine.url.database}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with engine.connect() as connection:
+                yield connection
 
     def after_fork(self) -> None:
         self._turn = threading.Lock()

@@ -1,0 +1,1 @@
+"""The schema's history: additive Alembic revisions, run by `make migrate`."""
