@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agenthub.core import json
 from agenthub.core.errors import MalformedInput, ProviderFailure
+from agenthub.rag.embedding.configuration import MAX_DIMENSION
 from agenthub.rag.embedding.contract import Vectors
-
-MAX_DIMENSION: Final = 16_384
 
 
 def read_vectors(body: bytes, count: int, dimension: int | None) -> Vectors:

@@ -101,5 +101,5 @@ def _read(entry: bytes, dimension: int) -> NDArray[np.float32] | None:
     if len(entry) != 4 * dimension:
         return None
     vector = np.frombuffer(entry, "<f4").astype(np.float32)
-    length = float(np.linalg.norm(vector))  # NaN compares false
+    length = float(np.linalg.norm(vector.astype(np.float64)))  # of NaN: compares false
     return vector if abs(length - 1.0) < _LENGTH_TOLERANCE else None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 from agenthub.rag.embedding.weights import DIRECTORY_NAME, MODEL
+
+MAX_DIMENSION: Final = 16_384
 
 
 def default_model_directory() -> Path:
@@ -32,6 +36,17 @@ class EndpointSettings:
     pause_failures: int = 5  # batches failed in a row after which the endpoint is left alone
     pause_seconds: float = 10.0
 
+    def problems(self) -> list[str]:
+        """Everything wrong, by variable; empty when nothing is."""
+        rules = (
+            (_is_address(self.base_url), "EMBEDDING_BASE_URL must be an http or https address without user, password, query or fragment"),
+            (bool(self.model.strip()), "EMBEDDING_MODEL must name the endpoint's model"),
+            (self.dimension is None or 0 < self.dimension <= MAX_DIMENSION, f"EMBEDDING_DIMENSION must be 1 to {MAX_DIMENSION}"),
+            (self.timeout_seconds > 0 and self.deadline_seconds > 0, "the embedding endpoint's times must be positive"),
+            (min(self.attempts, self.batch_texts, self.batch_bytes) > 0, "the embedding endpoint's attempts and batches must be positive"),
+        )
+        return [problem for kept, problem in rules if not kept]
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSettings:
@@ -46,3 +61,23 @@ class EmbeddingSettings:
     def chosen(self) -> str:
         """The id of the default model."""
         return self.default_model or (self.endpoint.model if self.endpoint else MODEL)
+
+    def problems(self) -> list[str]:
+        """Everything wrong, by variable; empty when nothing is."""
+        problems = self.endpoint.problems() if self.endpoint else []
+        if self.chosen not in (MODEL, self.endpoint.model if self.endpoint else MODEL):
+            problems.append(
+                f"EMBEDDING_MODEL {self.chosen!r} is not a model of this server; without EMBEDDING_BASE_URL there is only {MODEL}"
+            )
+        if self.threads is not None and self.threads < 1:
+            problems.append("the number of embedding threads must be at least 1")
+        return problems
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.username or parts.query or parts.fragment)

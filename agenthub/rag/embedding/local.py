@@ -92,10 +92,8 @@ class LocalEmbedder:
         """See `Embedder.embed`. Text after the 256th token is not looked at."""
         check_texts(texts)
         loaded = self._load()
-        if len(texts) == 1:
-            rows = [_encode(loaded, texts[0])]
-        else:
-            rows = list(loaded.pool.map(lambda text: _encode(loaded, text), texts))
+        mapped = map if len(texts) == 1 else loaded.pool.map  # a question doesn't queue behind a document
+        rows = list(mapped(lambda text: _encode(loaded, text), texts))
         return np.stack(rows) if rows else np.empty((0, DIMENSION), np.float32)
 
     def close(self) -> None:
