@@ -1,0 +1,184 @@
+"""Parsing of documents from outside: in a child process with limits, or here where that is provably harmless."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Final, cast
+
+from agenthub.core.errors import MalformedInput, PayloadTooLarge, RateLimited, UnsupportedDocument
+from agenthub.core.json import dumps, loads
+from agenthub.rag.parsing import child
+from agenthub.rag.parsing.document import ParsedDocument, from_json
+from agenthub.rag.parsing.kinds import Kind, detect_kind
+from agenthub.rag.parsing.limits import ParsingLimits
+from agenthub.rag.parsing.read import read_document
+
+_log = logging.getLogger(__name__)
+
+# Read in this process up to this size: their parsers are Python, orjson and the csv module, linear in their input, do not
+# recurse deeper than 32 levels, and make of 128 KiB at most some 10 MB. 131,072 characters is also csv's own field limit, so
+# that no process-wide setting is needed. HTML, Markdown (quadratic corners), PDF and Office files always get a child.
+IN_PROCESS_BYTES: Final = 128 * 1024
+_IN_PROCESS_KINDS: Final = frozenset({Kind.PLAIN, Kind.DELIMITED, Kind.JSON, Kind.JSON_LINES})
+_PROJECT_ROOT: Final = Path(__file__).resolve().parents[3]
+_PIPE_BYTES: Final = 64 * 1024
+_END_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.002
+_BUSY_SECONDS: Final = 5.0
+
+
+def parse_safely(data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits) -> ParsedDocument:
+    """The document in these bytes; nothing it contains can harm or hold up this process.
+
+    Takes at most `limits.wall_seconds`, and while it waits one thread and about `limits.output_bytes` here. Callers bound how
+    many documents are parsed at once: each may use `limits.memory_bytes`.
+
+    Raises: UnsupportedDocument, with a reason for people, when it can't be read, also when reading it crashed, took too long
+    or too much memory. PayloadTooLarge when it is over a limit. RateLimited when the machine can start no process now.
+    """
+    if len(data) > limits.file_bytes:
+        raise PayloadTooLarge(f"the file is larger than {limits.file_bytes:,} bytes")
+    kind = detect_kind(data, filename, declared_type)
+    if kind in _IN_PROCESS_KINDS and len(data) <= IN_PROCESS_BYTES:
+        return read_document(data, filename, declared_type, limits)
+    return _parse_in_child(data, filename, declared_type, limits)
+
+
+def _parse_in_child(data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits) -> ParsedDocument:
+    header = {"filename": _harmless(filename), "declared_type": _harmless(declared_type or ""), "bytes": len(data)}
+    process = _start(limits)
+    try:
+        answer = _exchange(process, dumps(header) + b"\n", data, limits)
+        return _document(answer, process, limits)
+    finally:
+        _end(process)
+
+
+def _harmless(text: str) -> str:
+    """Text that is valid UTF-8: a file name may hold lone surrogates."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _start(limits: ParsingLimits) -> subprocess.Popen[bytes]:
+    """A child with its own process group, an environment of two variables, and no descriptor of ours but the pipes."""
+    # -P: the working directory is no source of code; -s: nor the user's home; -B: it may write no file.
+    command = [sys.executable, "-P", "-s", "-B", "-m", child.__name__, dumps(asdict(limits)).decode()]
+    environment = {"PYTHONPATH": str(_PROJECT_ROOT), "LC_ALL": "C.UTF-8"}
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            close_fds=True,
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise RateLimited("the server is too busy to read documents now", retry_after_seconds=_BUSY_SECONDS) from error
+
+
+def _exchange(process: subprocess.Popen[bytes], header: bytes, data: bytes, limits: ParsingLimits) -> bytes:
+    """Write the request and read the answer side by side, within the time and the size allowed."""
+    stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+    deadline = time.monotonic() + limits.wall_seconds
+    pending = [memoryview(header), memoryview(data)]
+    answer = bytearray()
+    with selectors.DefaultSelector() as selector:
+        os.set_blocking(stdin.fileno(), False)
+        selector.register(stdin, selectors.EVENT_WRITE)
+        selector.register(stdout, selectors.EVENT_READ)
+        while (remaining := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(remaining):
+                if key.fileobj is stdin:
+                    if not _write(stdin, pending):
+                        selector.unregister(stdin)
+                        _close(stdin)
+                elif not _read(stdout, answer, limits):
+                    return bytes(answer)
+    raise UnsupportedDocument(f"reading the file took longer than {limits.wall_seconds:g} seconds")
+
+
+def _write(stdin: IO[bytes], pending: list[memoryview]) -> bool:
+    """Write what the pipe takes; False when all is written or the child no longer listens."""
+    try:
+        written = os.write(stdin.fileno(), pending[0][:_PIPE_BYTES])
+    except BrokenPipeError:
+        return False
+    except BlockingIOError:
+        return True
+    pending[0] = pending[0][written:]
+    if not pending[0]:
+        pending.pop(0)
+    return bool(pending)
+
+
+def _read(stdout: IO[bytes], answer: bytearray, limits: ParsingLimits) -> bool:
+    """Read what is there; False at the end."""
+    part = os.read(stdout.fileno(), _PIPE_BYTES)
+    answer += part
+    if len(answer) > limits.output_bytes:
+        raise PayloadTooLarge(f"the text of the file is larger than {limits.output_bytes:,} bytes")
+    return bool(part)
+
+
+def _document(answer: bytes, process: subprocess.Popen[bytes], limits: ParsingLimits) -> ParsedDocument:
+    outcome, body = answer[:1], answer[1:]
+    try:
+        if outcome == child.READ:
+            return from_json(body)
+        if outcome in (child.UNSUPPORTED, child.TOO_LARGE):
+            message = str(loads(body))
+            raise UnsupportedDocument(message) if outcome == child.UNSUPPORTED else PayloadTooLarge(message)
+    except (MalformedInput, KeyError, TypeError, ValueError) as error:
+        raise UnsupportedDocument("reading the file failed half-way: it is damaged or made to do harm") from error
+    raise UnsupportedDocument(_cause_of_death(process, limits))
+
+
+def _cause_of_death(process: subprocess.Popen[bytes], limits: ParsingLimits) -> str:
+    """Why the child ended without an answer, in words for the document's owner."""
+    code = _exit_code(process)
+    _log.warning("parsing process ended without an answer", extra={"exit_code": code})
+    if code in (-signal.SIGXCPU, -signal.SIGALRM):
+        return f"reading the file needs more than {limits.cpu_seconds} seconds of processor time"
+    return "the parser crashed on the file, or needed too much memory: it is damaged or made to do harm"
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit status, negative for a signal, of a child that has closed its output; None if it lives on.
+
+    The child is left unreaped, so that its process group id still is its own when the group is killed.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while time.monotonic() < deadline:
+        status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if status is not None:
+            return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill whatever is left of the child's group and reap the child."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            _close(stream)
+    process.wait()
+
+
+def _close(stream: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        stream.close()
