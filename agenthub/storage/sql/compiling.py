@@ -55,16 +55,21 @@ def _condition(target: sa.Table, where: Filter, clock: Clock) -> Condition:
 
 
 def _compare(column: sa.Column[Any], where: Compare, clock: Clock) -> Condition:
-    value: Any = clock(where.value) if isinstance(where.value, DbNow) else where.value
     match where.operator:
         case "is_null":
             return column.is_(None)
         case "not_null":
             return column.is_not(None)
         case "in":
-            return column.in_(value)
+            return column.in_(where.value if isinstance(where.value, tuple) else ())
         case _:
+            value = clock(where.value) if isinstance(where.value, DbNow) else _bound(column, where.value)
             return _COMPARISONS[where.operator](column, value)
+
+
+def _bound(column: sa.Column[Any], value: Any) -> sa.BindParameter[Any]:
+    # Said in so many words: SQLAlchemy would write True as IS true, and refuse to order by it.
+    return sa.bindparam(None, value, column.type)
 
 
 def page(table: Table, target: sa.Table, tenant: TenantScope, query: Query, clock: Clock) -> sa.Select[Any]:
@@ -84,15 +89,15 @@ def page(table: Table, target: sa.Table, tenant: TenantScope, query: Query, cloc
 
 def _beyond(target: sa.Table, order: Sequence[tuple[Column, bool]], after: Sequence[Any]) -> Condition:
     columns = [target.c[column.name] for column, _ in order]
+    values = [_bound(column, value) for column, value in zip(columns, after, strict=True)]
     directions = {descending for _, descending in order}
     if len(directions) == 1:
         # A row comparison lets both databases walk one index; SQL has none for mixed directions.
         left = sa.tuple_(*columns)
-        right = sa.tuple_(*(sa.bindparam(None, value, column.type) for column, value in zip(columns, after, strict=True)))
+        right = sa.tuple_(*values)
         return left < right if True in directions else left > right
     cases: list[Condition] = []
     for position, (column, (_, descending)) in enumerate(zip(columns, order, strict=True)):
-        same = [earlier == value for earlier, value in zip(columns[:position], after, strict=False)]
-        value = after[position]
-        cases.append(sa.and_(sa.true(), *same, column < value if descending else column > value))
+        same = [earlier == value for earlier, value in zip(columns[:position], values, strict=False)]
+        cases.append(sa.and_(sa.true(), *same, column < values[position] if descending else column > values[position]))
     return sa.or_(sa.false(), *cases)
