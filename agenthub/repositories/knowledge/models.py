@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agenthub.core.errors import Conflict, ModelMismatch
 from agenthub.rag.embedding.contract import Embedder
-from agenthub.rag.embedding.open import EmbedderCatalog
+from agenthub.rag.embedding.catalog import EmbedderCatalog
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 
 

@@ -107,16 +107,17 @@ class Library:
     def _replacement(self, document_id: str, new: Document, original: FileRef, answer: Answer) -> Plan:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
             old = self._documents.get_in(base.tenant_id, base.id, document_id)
-            kept = {
-                "id": old.id,
-                "created_by": old.created_by,
-                "created_at": old.created_at,
-                "updated_at": now,
-                "original_name": original.name,
-                "generation": generation,
-                "revision": old.revision + 1,
-            }
-            after = replace(new, **kept, version=old.version + 1)
+            after = replace(
+                new,
+                id=old.id,
+                created_by=old.created_by,
+                created_at=old.created_at,
+                updated_at=now,
+                original_name=original.name,
+                generation=generation,
+                revision=old.revision + 1,
+                version=old.version + 1,
+            )
             return Effect(
                 answer([after], generation),
                 burials=(Burial("document", old.id),),

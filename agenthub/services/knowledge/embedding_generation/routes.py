@@ -44,3 +44,22 @@ def embed_texts(body: Embed) -> Raw:
 def list_models() -> ModelsOut:
     """The models a knowledge base can be pinned to."""
     return ModelsOut(items=tuple(ModelOut.model_validate(card, extra="ignore") for card in resources().embedders.models()))
+
+
+@bp.get("/cache")
+@requires("embeddings:create")
+@returns(CacheOut)
+def get_cache_statistics() -> CacheOut:
+    """How often embeddings came from the cache since this process started."""
+    totals = resources().embedders.cache_totals()
+    held = resources().cache.statistics()
+    asked = totals.hits + totals.misses
+    return CacheOut(
+        backend=held.backend,
+        hits=totals.hits,
+        misses=totals.misses,
+        hit_ratio=totals.hits / asked if asked else None,
+        entries=held.entries,
+        size_bytes=held.size_bytes,
+        max_bytes=held.max_bytes,
+    )

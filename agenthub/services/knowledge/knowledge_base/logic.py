@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from agenthub.core.errors import AlreadyExists, InvalidInput
 from agenthub.core.ids import new_id, random_name
 from agenthub.core.types import KnowledgeBaseId
-from agenthub.rag.analysis import LANGUAGES
-from agenthub.rag.chunking import CHUNKER_VERSION
+from agenthub.rag.analysis import languages
+from agenthub.rag.chunking import CHUNKER_VERSION, ChunkingSettings
 from agenthub.rag.manifest import Manifest, Pointer
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
 from agenthub.repositories.operations import Operation
@@ -41,10 +41,9 @@ def create(resources: Resources, operation: Operation, principal: Principal, bod
 
 def _draft(resources: Resources, principal: Principal, body: KnowledgeBaseCreate, now: datetime) -> KnowledgeBase:
     model, dimension, signature = _model(resources, body)
-    if body.language not in LANGUAGES:
-        raise InvalidInput(f"unknown language; one of {', '.join(sorted(LANGUAGES))}", field="language")
-    if body.chunking.overlap_characters >= body.chunking.max_characters:
-        raise InvalidInput("the overlap must be smaller than the chunk", field="chunking.overlap_characters")
+    if body.language not in languages():
+        raise InvalidInput(f"unknown language; one of {', '.join(languages())}", field="language")
+    chunking = ChunkingSettings(**body.chunking.model_dump())
     return KnowledgeBase(
         id=KnowledgeBaseId(new_id()),
         tenant_id=principal.tenant_id,
@@ -56,7 +55,7 @@ def _draft(resources: Resources, principal: Principal, body: KnowledgeBaseCreate
         signature=signature,
         dimension=dimension,
         language=body.language,
-        chunking=body.chunking.model_dump() | {"version": CHUNKER_VERSION},
+        chunking=asdict(chunking) | {"version": CHUNKER_VERSION},
         generation=0,
         epoch=0,
         manifest_name=_NO_MANIFEST.name,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agenthub.rag.chunking import Strategy
+from agenthub.rag.chunking import DEFAULT_CHARACTERS, DEFAULT_OVERLAP, MAX_CHARACTERS, MIN_CHARACTERS, Strategy
 from agenthub.web.schema import Id, Name, PageQuery, Schema, Text
 
 
@@ -15,8 +15,8 @@ class ChunkingIn(Schema):
     """How documents are cut into chunks; sizes in characters. Left out: the defaults for the embedding model."""
 
     strategy: Strategy = "structure"
-    max_characters: int = Field(default=1000, ge=100, le=8000)
-    overlap_characters: int = Field(default=150, ge=0, le=2000)
+    max_characters: int = Field(default=DEFAULT_CHARACTERS, ge=MIN_CHARACTERS, le=MAX_CHARACTERS)
+    overlap_characters: int = Field(default=DEFAULT_OVERLAP, ge=0, le=MAX_CHARACTERS // 2, description="less than half the size")
 
 
 class KnowledgeBaseCreate(Schema):
