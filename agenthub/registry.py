@@ -35,11 +35,11 @@ def _service(name: str, prefixes: tuple[str, ...], needs: tuple[Need, ...], titl
 
 SERVICES: Final = (
     _service(
-        "platform.system-health",
-        ("/api/health",),
+        "platform.authentication",
+        ("/api/auth", "/api/users", "/api/organizations", "/api/api-keys"),
         (),
-        "Health",
-        "Liveness, readiness of each dependency, and what is running.",
+        "Authentication",
+        "Signing in, sessions, users and roles, organizations, API keys.",
     ),
     _service(
         "agents.agent-management",
@@ -47,6 +47,48 @@ SERVICES: Final = (
         (),
         "Agents",
         "Agents with immutable published versions, rollback, status and bound knowledge bases.",
+    ),
+    _service(
+        "knowledge.knowledge-base",
+        ("/api/knowledge-bases",),
+        ("cache", "knowledge", "embedders"),
+        "Knowledge bases",
+        "Collections of documents with a pinned embedding model; every change makes a new generation.",
+    ),
+    _service(
+        "knowledge.document-processing",
+        ("/api/knowledge-bases/{id}/documents", "/api/knowledge-bases/{id}/chunks"),
+        ("cache", "knowledge", "embedders"),
+        "Documents",
+        "Upload, preview, download, replace and delete documents and chunks.",
+    ),
+    _service(
+        "knowledge.embedding-generation",
+        ("/api/embeddings",),
+        ("cache", "embedders"),
+        "Embeddings",
+        "Vectors for texts, through the embedding cache.",
+    ),
+    _service(
+        "knowledge.similarity-search",
+        ("/api/knowledge-bases/{id}/search",),
+        ("cache", "knowledge", "embedders"),
+        "Search",
+        "Semantic, keyword and hybrid search with filters, one query or many, text or vectors.",
+    ),
+    _service(
+        "platform.logging",
+        ("/api/logs",),
+        (),
+        "Audit log",
+        "Who did what to which resource, append-only.",
+    ),
+    _service(
+        "platform.system-health",
+        ("/api/health",),
+        (),
+        "Health",
+        "What this process runs on, and each dependency with its facts.",
     ),
 )
 """In the order of the OpenAPI document."""

@@ -87,7 +87,7 @@ def authenticate() -> Principal:
     token = bearer_token()
     if token is None:
         raise Unauthenticated("this needs a session token or an API key: Authorization: Bearer TOKEN")
-    caller = Principals(resources().storage).find(token)
+    caller = Principals(resources().storage, resources().clock).find(token)
     if caller is None:
         raise Unauthenticated("this token is not valid, or no longer")
     state().principal = caller
