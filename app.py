@@ -1,12 +1,13 @@
-"""The development entry: `python app.py` serves on AGENTHUB_HOST and PORT."""
+"""The development entry: `python app.py` serves on AGENTHUB_HOST and PORT with Flask's own server."""
 
 from __future__ import annotations
 
 import os
 
-from agenthub.factory import create_app
-from agenthub.settings import Settings
+from agenthub.factory import start
+from agenthub.web.access import EXTENSION
 
 if __name__ == "__main__":
-    settings = Settings.from_env(os.environ)
-    create_app(settings).run(settings.web.host, settings.web.port, threaded=True)
+    app = start(os.environ)
+    web = app.extensions[EXTENSION].settings.web
+    app.run(web.host, web.port, threaded=True)

@@ -1,10 +1,9 @@
-"""The production entry: `gunicorn -c config/gunicorn.py wsgi:app`."""
+"""The production entry: `gunicorn -c config/gunicorn.py wsgi:app`. Reachable from outside unless AGENTHUB_HOST says otherwise."""
 
 from __future__ import annotations
 
 import os
 
-from agenthub.factory import create_app
-from agenthub.settings import Settings
+from agenthub.factory import start
 
-app = create_app(Settings.from_env({"AGENTHUB_HOST": "0.0.0.0", **os.environ}))
+app = start({"AGENTHUB_HOST": "0.0.0.0", **os.environ})

@@ -2,34 +2,85 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import structlog
 from flask import Flask
 
+from agenthub import __version__
 from agenthub.core import failpoints
-from agenthub.core.observe import Unobserved
-from agenthub.registry import load, services_for
+from agenthub.core.errors import AgentHubError
+from agenthub.registry import Service, load, services_for
 from agenthub.resources import Resources, open_resources
 from agenthub.settings import Settings
 from agenthub.web.access import EXTENSION
 from agenthub.web.errors import install_errors
 from agenthub.web.guard import install_guard
+from agenthub.web.logs import configure_logs
+from agenthub.web.metrics import Metrics
+from agenthub.web.pages import pages
+from agenthub.web.probes import METRICS, READINESS, probes
+from agenthub.web.readiness import readiness_of
 from agenthub.web.requests import install_requests
+from agenthub.web.running import RUNNING, Running, running
+
+_log = structlog.get_logger("agenthub")
 
 
 def create_app(settings: Settings, resources: Resources | None = None) -> Flask:
-    """The application that serves the chosen services. `resources` lets a test pass its own.
+    """The application that serves the chosen services. `resources` lets a test bring its own.
 
-    Raises: SettingsError, StorageUnavailable when it can't start; UndeclaredView when a route admits it doesn't know whom.
+    Raises: SettingsError, StorageUnavailable when it can't start; UndeclaredView when a route doesn't say whom it admits.
     """
     failpoints.arm(settings.failpoints)
     services = services_for(settings.services)
-    app = Flask("agenthub", static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=settings.web.max_body_bytes, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
-    needs = frozenset(need for service in services for need in service.needs)
-    app.extensions[EXTENSION] = resources or open_resources(settings, app, Unobserved(), needs)
-    install_requests(app, settings.web)
+    app = Flask("agenthub", static_folder=None, template_folder="web/templates")
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.web.max_body_bytes,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+        PROPAGATE_EXCEPTIONS=False,
+        TRAP_HTTP_EXCEPTIONS=False,
+    )
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False  # never a redirect: every answer has the contract's shape
+    metrics = Metrics(settings.metrics_folder)
+    needs = frozenset(need for service in services for need in service.needs) | {"storage"}
+    opened = resources or open_resources(settings, app, metrics, needs)
+    install_requests(app, settings.web, metrics)
     install_errors(app)
+    _serve(app, services)
+    _describe(app, opened, metrics, running(settings, services))
+    install_guard(app)
+    return app
+
+
+def _serve(app: Flask, services: tuple[Service, ...]) -> None:
+    app.register_blueprint(probes)
+    app.register_blueprint(pages)
     for service in services:
         for prefix, blueprint in load(service):
             app.register_blueprint(blueprint, url_prefix=prefix)
-    install_guard(app)
-    return app
+
+
+def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Running) -> None:
+    """Say what runs here: to the views that ask, to Prometheus, and in one line of the log."""
+    app.extensions[EXTENSION] = resources
+    app.extensions[METRICS] = metrics
+    app.extensions[READINESS] = readiness_of(resources)
+    app.extensions[RUNNING] = described
+    backends = asdict(described.backends)
+    metrics.describe(version=__version__, **backends)
+    names = [service.name for service in described.services]
+    _log.info("starting", version=__version__, services=names, **backends, database=resources.settings.storage.describe())
+
+
+def start(environment: Mapping[str, str]) -> Flask:
+    """The application of a real process: logs configured, and a start that can't be is one clear message and exit status 1."""
+    try:
+        settings = Settings.from_env(environment)
+        configure_logs(settings.log)
+        return create_app(settings)
+    except AgentHubError as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ from flask import Flask
 
 from agenthub.core.clock import Clock, SystemClock
 from agenthub.core.observe import Observer
+from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
 from agenthub.settings import Settings
 from agenthub.storage.contract import Storage
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
+    from agenthub.rag.volume import Volume
 
 _ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders"})
+_SCHEMA: Final = "agenthub.storage.schema"
 
 
 class Resources:
@@ -35,65 +38,122 @@ class Resources:
         self.observer = observer
         self.needs = needs
         self.clock: Clock = clock or SystemClock()
-        self._opened: dict[Need, Any] = {}
+        self._opened: dict[str, Any] = {}
         self._lock = threading.RLock()
+
+    @property
+    def parsing(self) -> ParsingLimits:
+        """What reading one document may cost."""
+        return self.settings.parsing
 
     @property
     def cache(self) -> Cache:
         """The cache. A failing one is a miss, never an error."""
-        opened: Cache = self._open("cache", partial(_call, "agenthub.cache.open:open_cache", self.settings.cache))
+        opened: Cache = self._open("cache", "cache", lambda: _call("agenthub.cache.open:open_cache", self.settings.cache))
         return opened
 
     @property
     def embedders(self) -> EmbedderCatalog:
-        """The embedding models."""
-        opened: EmbedderCatalog = self._open("embedders", self._open_embedders)
+        """The embedding models, before the embedding cache."""
+        opened: EmbedderCatalog = self._open("embedders", "embedders", self._open_embedders)
+        return opened
+
+    @property
+    def volume(self) -> Volume:
+        """The files of all knowledge bases."""
+        opened: Volume = self._open("knowledge", "volume", self._open_volume)
         return opened
 
     @property
     def knowledge(self) -> KnowledgeEngine:
         """The engine of knowledge bases over the volume."""
-        opened: KnowledgeEngine = self._open("knowledge", self._open_knowledge)
+        opened: KnowledgeEngine = self._open("knowledge", "knowledge", self._open_knowledge)
         return opened
 
-    def _open(self, need: Need, opener: Callable[[], Any]) -> Any:
+    def _open(self, need: Need, name: str, opener: Callable[[], Any]) -> Any:
         """The engine, opened by the first thread that asks.
 
         Raises: LookupError when no service of this process declared the need: a mistake in the registry.
         """
         if need not in self.needs:
             raise LookupError(f"no service of this process declared that it needs {need}")
-        if need not in self._opened:
+        if name not in self._opened:
             with self._lock:
-                if need not in self._opened:
-                    self._opened[need] = opener()
-        return self._opened[need]
+                if name not in self._opened:
+                    self._opened[name] = opener()
+        return self._opened[name]
 
     def _open_embedders(self) -> Any:
-        raise NotImplementedError
+        cache = self.cache if "cache" in self.needs else None
+        opener: Callable[..., Any] = _found("agenthub.rag.embedding.open:open_embedders")
+        return opener(self.settings.embedding, cache=cache, observer=self.observer)
+
+    def _open_volume(self) -> Any:
+        rag = self.settings.rag
+        make: Callable[..., Any] = _found("agenthub.rag.volume:Volume")
+        return make(self.settings.volume_path, mapping=rag.mapping, free_space_floor_bytes=rag.free_space_floor_bytes)
 
     def _open_knowledge(self) -> Any:
-        raise NotImplementedError
+        return _call("agenthub.rag.engine:KnowledgeEngine", self.volume, self.settings.rag, self.observer)
+
+    # --- what health asks: facts without secrets, or an exception of core.errors ---
+
+    def check_storage(self) -> Mapping[str, Any]:
+        """The storage answers and its schema is one this release can serve."""
+        self.storage.ping()
+        if self.storage.backend == "postgresql":
+            _call(f"{_SCHEMA}:check_schema", self.storage)
+        revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
+        return {"backend": self.storage.backend, "schema_revision": revision}
+
+    def check_volume(self) -> Mapping[str, Any]:
+        """A file can be made, closed, read back and removed."""
+        report = self.volume.self_test()
+        return {"kind": report.kind, "mapped": report.mapped, "free_bytes": report.free_bytes, "total_bytes": report.total_bytes}
+
+    def check_cache(self) -> Mapping[str, Any]:
+        """What the cache holds."""
+        return asdict(self.cache.statistics())
+
+    def check_embedding(self) -> Mapping[str, Any]:
+        """The default model is there and says what its vectors depend on."""
+        signature = self.embedders.default.signature
+        return {"model": signature.model, "dimension": signature.dimension, "signature": signature.text}
 
     def close(self) -> None:
         """Give threads and connections back; the object is of no use afterwards."""
         with self._lock:
-            for engine in self._opened.values():
-                engine.close()
+            for engine in reversed(self._opened.values()):
+                if hasattr(engine, "close"):
+                    engine.close()
             self._opened.clear()
         self.storage.close()
 
 
-def _call(target: str, *arguments: Any) -> Any:
-    """Call `module:function`, importing it only now."""
+def _found(target: str) -> Any:
+    """What `module:name` names; the module is imported only now."""
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)(*arguments)
+    return getattr(import_module(module), name)
+
+
+def _call(target: str, *arguments: Any) -> Any:
+    return _found(target)(*arguments)
 
 
 def open_resources(settings: Settings, app: Flask, observer: Observer, needs: frozenset[Need] = _ALL) -> Resources:
-    """The resources of a process.
+    """The resources of a process, its storage reached and its schema one this release can serve (SQLite is migrated).
 
-    Raises: SettingsError or StorageUnavailable, saying what to do, when the storage can't be opened.
+    Raises: SettingsError or StorageUnavailable, saying what to do, when it can't start so.
     """
     storage: Storage = _call("agenthub.storage.open:open_storage", settings.storage, app)
-    return Resources(settings, storage, observer, needs=needs)
+    resources = Resources(settings, storage, observer, needs=needs)
+    try:
+        if storage.backend != "memory":
+            _call(f"{_SCHEMA}:check_schema", storage)
+        for need, name in (("cache", "cache"), ("embedders", "embedders")):
+            if need in needs:
+                getattr(resources, name)  # cheap to open, and their settings are wrong now or never
+    except BaseException:
+        resources.close()
+        raise
+    return resources

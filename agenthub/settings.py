@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
+from agenthub.cache.configuration import CacheSettings
 from agenthub.core.errors import SettingsError
+from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
+from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.storage.configuration import StorageSettings, parse_database_url
 from agenthub.variables import VARIABLES, Variable
 
@@ -22,6 +26,7 @@ T = TypeVar("T")
 _ON: Final = frozenset({"1", "on", "true", "yes"})
 _OFF: Final = frozenset({"0", "off", "false", "no"})
 _VARIABLES: Final = {variable.name: variable for variable in VARIABLES}
+_FAILPOINT: Final = re.compile(r"[^=,]+=(kill|error)(@[0-9]+)?\Z")
 MIN_SECRET_LENGTH: Final = 16
 
 
@@ -70,20 +75,14 @@ class AccountSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheChoice:
-    """Which cache was asked for; nothing means the process's own memory."""
-
-    memcached_servers: str | None = field(default=None, repr=False)
-    redis_url: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a process was told. Made once at the start; nothing else reads the environment."""
 
     storage: StorageSettings
-    cache: CacheChoice
+    cache: CacheSettings
     volume_path: Path
+    rag: RagSettings
+    parsing: ParsingLimits
     embedding: EmbeddingSettings
     web: WebSettings
     log: LogSettings
@@ -92,6 +91,7 @@ class Settings:
     result_cache: bool
     rate_limits: bool
     failpoints: str
+    metrics_folder: str | None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Settings:
@@ -107,6 +107,8 @@ class Settings:
             storage=storage,
             cache=_cache(reader),
             volume_path=reader.path("VECTOR_STORE_BASE_PATH"),
+            rag=RagSettings(segment_cache_bytes=reader.number("AGENTHUB_SEGMENT_CACHE_BYTES", 0, 2**40)),
+            parsing=ParsingLimits(file_bytes=web.max_body_bytes),
             embedding=_embedding(reader),
             web=web,
             log=_log(reader),
@@ -114,7 +116,8 @@ class Settings:
             services=_services(reader),
             result_cache=reader.switch("AGENTHUB_RESULT_CACHE"),
             rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
-            failpoints=reader.text("AGENTHUB_FAILPOINTS"),
+            failpoints=_failpoints(reader),
+            metrics_folder=reader.optional("PROMETHEUS_MULTIPROC_DIR"),
         )
         reader.finish()
         return settings
@@ -200,14 +203,14 @@ def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
     return settings, url is None
 
 
-def _cache(reader: _Reader) -> CacheChoice:
+def _cache(reader: _Reader) -> CacheSettings:
     servers, redis = reader.optional("MEMCACHED_SERVERS"), reader.optional("REDIS_URL")
     if servers and redis:
         reader.problems.append("MEMCACHED_SERVERS and REDIS_URL are both set: choose one cache")
     elif servers or redis:
         name = "MEMCACHED_SERVERS" if servers else "REDIS_URL"
         reader.problems.append(f"{name} asks for a shared cache, which arrives with issue C: leave it empty meanwhile")
-    return CacheChoice(servers, redis)
+    return CacheSettings(servers, redis, max_bytes=reader.number("AGENTHUB_CACHE_BYTES", 0, 2**40))
 
 
 def _embedding(reader: _Reader) -> EmbeddingSettings:
@@ -269,4 +272,12 @@ def _services(reader: _Reader) -> tuple[str, ...]:
     return patterns
 
 
-__all__ = ["VARIABLES", "AccountSettings", "CacheChoice", "LogSettings", "Settings", "Variable", "WebSettings"]
+def _failpoints(reader: _Reader) -> str:
+    text = reader.text("AGENTHUB_FAILPOINTS")
+    if text and not all(_FAILPOINT.match(part) for part in text.split(",")):
+        reader.problems.append("AGENTHUB_FAILPOINTS must look like name=kill@3 or name=error@1")
+        return ""
+    return text
+
+
+__all__ = ["VARIABLES", "AccountSettings", "LogSettings", "Settings", "Variable", "WebSettings"]

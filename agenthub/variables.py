@@ -37,6 +37,8 @@ VARIABLES: Final = (
     Variable("AGENTHUB_SESSION_ABSOLUTE_SECONDS", "2592000", "Any session ends after this time"),
     Variable("AGENTHUB_TRUSTED_PROXY_HOPS", "0", "How many proxies in front set X-Forwarded-For and -Proto; 0 ignores both headers"),
     Variable("AGENTHUB_MAX_BODY_BYTES", "33554432", "The largest request body, uploads included"),
+    Variable("AGENTHUB_CACHE_BYTES", "67108864", "Memory for the cache of each process"),
+    Variable("AGENTHUB_SEGMENT_CACHE_BYTES", "536870912", "Memory for opened indexes of each process"),
     Variable("AGENTHUB_POOL_CONNECTIONS", "5", "Database connections kept open per process"),
     Variable("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE", "off", "Accept SQLite where its file is lost or unsafe (Cloud Run, memory and network file systems)"),
     Variable("AGENTHUB_METRICS_TOKEN", "", "A bearer token for /metrics. Unset: /metrics answers this machine and tokens with metrics:read", True),

@@ -6,6 +6,7 @@
     @returns(UserOut, status=201)
     def create_user(body: UserCreate) -> User: ...
 
+The access decorator stands right below the route: its result is of no type that Flask would check, for a view returns entities.
 A view that declares neither `requires`, `signed_in` nor `public` keeps the application from being built.
 """
 
@@ -82,17 +83,17 @@ def _note(view: View, **changes: Any) -> View:
     return view
 
 
-def requires(permission: str) -> Callable[[View], View]:
+def requires(permission: str) -> Callable[[Callable[..., Any]], Any]:
     """Only principals whose role or key holds `permission` may call."""
     return lambda view: _note(view, access=Access("permission", permission=permission))
 
 
-def signed_in() -> Callable[[View], View]:
+def signed_in() -> Callable[[Callable[..., Any]], Any]:
     """Any authenticated principal may call."""
     return lambda view: _note(view, access=Access("signed_in"))
 
 
-def public(reason: str) -> Callable[[View], View]:
+def public(reason: str) -> Callable[[Callable[..., Any]], Any]:
     """Anyone may call, for the stated reason; a test lists these."""
     return lambda view: _note(view, access=Access("public", reason=reason))
 

@@ -51,7 +51,7 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
 }
 INTERNAL: Final = Refusal(500, "internal")
 
-_HTTP_CODES: Final[dict[int, tuple[str, str]]] = {
+HTTP_CODES: Final[dict[int, tuple[str, str]]] = {
     400: ("malformed_input", "the request can't be read"),
     404: ("not_found", "there is nothing at this address"),
     405: ("method_not_allowed", "this address does not take this method"),
@@ -106,7 +106,7 @@ def _on_known(error: errors.AgentHubError) -> Response:
 
 def _on_http(error: HTTPException) -> Response:
     status = error.code or 500
-    code, message = _HTTP_CODES.get(status, ("internal", "something went wrong") if status >= 500 else ("malformed_input", error.name))
+    code, message = HTTP_CODES.get(status, ("internal", "something went wrong") if status >= 500 else ("malformed_input", error.name))
     response = error_response(status, code, message)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):

@@ -56,6 +56,8 @@ def check_path(arguments: Mapping[str, Any], free: frozenset[str]) -> None:
     Raises: NotFound for an id that can't exist; so a lookup never sees a strange one.
     """
     for name, value in arguments.items():
+        if isinstance(value, int) and value not in _INT64:
+            raise NotFound(f"no such {name.replace('_', ' ')}")
         if not isinstance(value, str):
             continue
         if "\x00" in value or (name.endswith("_id") and name not in free and not is_id(value)):

@@ -13,6 +13,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from agenthub.core.ids import new_id
 from agenthub.settings import WebSettings
 from agenthub.web.access import RequestState, state
+from agenthub.web.logs import begin_line, end_line, log_access
+from agenthub.web.metrics import Metrics
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 _JSON_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -31,22 +33,36 @@ class AgentHubRequest(Request):
         return BytesIO()
 
 
-def install_requests(app: Flask, settings: WebSettings) -> None:
-    """Give every request an id and every answer its headers."""
+def install_requests(app: Flask, settings: WebSettings, metrics: Metrics) -> None:
+    """Give every request an id, a log line and a place in the metrics, and every answer its headers."""
     app.request_class = AgentHubRequest
-    app.before_request(_begin)
-    app.after_request(_finish)
+
+    def begin() -> None:
+        offered = request.headers.get("X-Request-ID", "")
+        g.agenthub = RequestState(offered if _REQUEST_ID.match(offered) else new_id(), time.monotonic())
+        metrics.request_began()
+        begin_line(state().request_id)
+
+    def finish(response: Response) -> Response:
+        seconds = time.monotonic() - state().started_seconds
+        metrics.request_ended(request.url_rule.rule if request.url_rule else None, request.method, response.status_code, seconds)
+        log_access(state(), response.status_code, seconds)
+        return _with_headers(response)
+
+    def leave(_error: BaseException | None) -> None:
+        if g.pop("agenthub", None) is not None:
+            metrics.request_left()
+        end_line()
+
+    app.before_request(begin)
+    app.after_request(finish)
+    app.teardown_request(leave)
     hops = settings.trusted_proxy_hops
     if hops:
         setattr(app, "wsgi_app", ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0))  # noqa: B010 (mypy: a method)
 
 
-def _begin() -> None:
-    offered = request.headers.get("X-Request-ID", "")
-    g.agenthub = RequestState(offered if _REQUEST_ID.match(offered) else new_id(), time.monotonic())
-
-
-def _finish(response: Response) -> Response:
+def _with_headers(response: Response) -> Response:
     headers = response.headers
     headers["X-Request-ID"] = state().request_id
     headers["X-Content-Type-Options"] = "nosniff"

@@ -110,9 +110,11 @@ class ListOf(Schema, Generic[ItemT]):
 class ErrorDetail(Schema):
     """What went wrong."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
     code: Annotated[str, Field(description="Stable, for programs", examples=["invalid_input"])]
     message: Annotated[str, Field(description="For people; its wording may change", examples=["must be at most 200"])]
-    field: Annotated[str | SkipJsonSchema[None], Field(description="The input at fault", examples=["items[3].vector"])] = None
+    field: Annotated[str | None, Field(description="The input at fault", examples=["items[3].vector"])] = None
     request_id: Annotated[str, Field(description="Names this request in the logs")]
 
 

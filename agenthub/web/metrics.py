@@ -1,0 +1,126 @@
+"""Measurements for Prometheus, from one process or, with PROMETHEUS_MULTIPROC_DIR, from all that share that folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A measurement an engine may report: its help text, labels, and for durations its buckets in seconds."""
+
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = _FAST
+
+
+KNOWN: Final[Mapping[str, Known]] = {
+    "http_requests_total": Known("Requests answered", ("route", "method", "status")),
+    "http_request_duration_seconds": Known("Time to answer a request, by route", ("route",), _SLOW),
+    "vector_search_seconds": Known("Time of a search, by phase", ("phase",)),
+    "embedding_seconds": Known("Time to embed a batch of texts", ("model",), _SLOW),
+    "embedding_cache_total": Known("Texts looked up in the embedding cache: hit or miss", ("result",)),
+    "embedding_texts_total": Known("Texts embedded", ("model",)),
+    "cache_total": Known("Look-ups in the cache: hit, miss or failure", ("result",)),
+    "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
+    "kb_commit_seconds": Known("Time of a knowledge base's commit, by phase", ("phase",), _SLOW),
+}
+
+
+class Metrics:
+    """An `Observer` that Prometheus can read. Reporting never fails a request: odd labels are mended, not raised."""
+
+    def __init__(self, multiprocess_folder: str | None = None) -> None:
+        self._registry = CollectorRegistry()
+        self._folder = multiprocess_folder
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._labels: dict[str, tuple[str, ...]] = {name: known.labels for name, known in KNOWN.items()}
+        self._lock = threading.Lock()
+        self._in_progress = Gauge(
+            "agenthub_http_requests_in_progress", "Requests being answered now", registry=self._registry, multiprocess_mode="livesum"
+        )
+        for name, known in KNOWN.items():
+            if name.endswith("_total"):
+                self._counter(name, known.labels)
+            else:
+                self._histogram(name, known.labels)
+
+    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter; `embedding_cache` and `embedding_cache_total` name the same one."""
+        name = _named(name, "_total")
+        self._counter(name, tuple(labels)).labels(**self._mended(name, labels)).inc(amount)
+
+    def time(self, name: str, seconds: float, **labels: str) -> None:
+        """Note a duration; `vector_search` and `vector_search_seconds` name the same histogram."""
+        name = _named(name, "_seconds")
+        self._histogram(name, tuple(labels)).labels(**self._mended(name, labels)).observe(seconds)
+
+    def request_began(self) -> None:
+        """One more request is being answered."""
+        self._in_progress.inc()
+
+    def request_ended(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """A request was answered. `route` is its template; None for an address that doesn't exist."""
+        template = route or "unmatched"
+        self.count("http_requests_total", route=template, method=method if method in _METHODS else "other", status=str(status))
+        self.time("http_request_duration_seconds", seconds, route=template)
+
+    def request_left(self) -> None:
+        """The request is over, however it ended."""
+        self._in_progress.dec()
+
+    def describe(self, *, version: str, storage: str, cache: str, vector: str, embedding: str) -> None:
+        """Say once what this process is and which backends it uses."""
+        facts = {"version": version, "storage": storage, "cache": cache, "vector": vector, "embedding": embedding}
+        info = Gauge("agenthub_info", "What runs here", tuple(facts), registry=self._registry, multiprocess_mode="livemax")
+        info.labels(**facts).set(1)
+        backend = Gauge(
+            "agenthub_storage_backend", "The storage backend in use", ("backend",), registry=self._registry, multiprocess_mode="livemax"
+        )
+        backend.labels(backend=storage).set(1)
+
+    def exposition(self) -> bytes:
+        """All measurements in Prometheus' text format."""
+        if self._folder is None:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _counter(self, name: str, labels: tuple[str, ...]) -> Counter:
+        with self._lock:
+            if name not in self._counters:
+                names = self._labels.setdefault(name, labels)
+                self._counters[name] = Counter(f"agenthub_{name}", _help(name), names, registry=self._registry)
+            return self._counters[name]
+
+    def _histogram(self, name: str, labels: tuple[str, ...]) -> Histogram:
+        with self._lock:
+            if name not in self._histograms:
+                names = self._labels.setdefault(name, labels)
+                buckets = KNOWN[name].buckets if name in KNOWN else _FAST
+                self._histograms[name] = Histogram(f"agenthub_{name}", _help(name), names, registry=self._registry, buckets=buckets)
+            return self._histograms[name]
+
+    def _mended(self, name: str, labels: Mapping[str, str]) -> dict[str, str]:
+        return {label: str(labels.get(label, "")) for label in self._labels[name]}
+
+
+def _named(name: str, suffix: str) -> str:
+    name = name.removeprefix("agenthub_")
+    return name if name.endswith(suffix) else name + suffix
+
+
+def _help(name: str) -> str:
+    return KNOWN[name].help if name in KNOWN else name.replace("_", " ")

@@ -1,0 +1,45 @@
+"""What this process is, for the page at `/`, health, metrics and the line in the log at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from agenthub.registry import Service
+from agenthub.settings import Settings
+
+RUNNING: Final = "agenthub_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The backends in use, by name; no addresses, no secrets."""
+
+    storage: str
+    cache: str
+    vector: str
+    embedding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One process: since when, which services, which backends."""
+
+    started_at: datetime
+    services: tuple[Service, ...]
+    backends: Backends
+
+
+def running(settings: Settings, services: Sequence[Service]) -> Running:
+    """What a process with these settings and services is."""
+    needs = frozenset(need for service in services for need in service.needs)
+    cache = "memcached" if settings.cache.memcached_servers else "redis" if settings.cache.redis_url else "in-process"
+    backends = Backends(
+        storage=settings.storage.backend,
+        cache=cache if "cache" in needs else "none",
+        vector="faiss" if "knowledge" in needs else "none",
+        embedding=settings.embedding.chosen if "embedders" in needs else "none",
+    )
+    return Running(datetime.now(UTC), tuple(services), backends)
