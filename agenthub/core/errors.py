@@ -103,6 +103,10 @@ class VolumeFull(VolumeUnavailable):
     """No space is left for new files; reads and deletes still work."""
 
 
+class MissingFile(VolumeUnavailable):
+    """A file that a reference names is not there (any more): read the knowledge base's row again for a newer generation."""
+
+
 class CorruptFile(VolumeUnavailable):
     """A file's length or hash is not what its reference says. It was not used."""
 

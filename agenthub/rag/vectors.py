@@ -1,38 +1,50 @@
-"""Vectors from outside: numbers or base64, checked before anything else sees them."""
+"""Vectors as they are stored and compared: float32, length 1, so that an inner product is a cosine."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
-from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import InvalidInput, MalformedInput
+from agenthub.core.errors import CorruptFile, InvalidInput
+
+MAX_DIMENSION: Final = 8192
+_BLOCK_ROWS: Final = 4096
+_UNIT_TOLERANCE: Final = 1e-5
+Vectors = NDArray[np.float32]
 
 
-def decode_vector(value: str | Sequence[float], dimension: int, field: str) -> NDArray[float32]:
-    """A vector of finite float32, shape (dimension,), from numbers or base64 of little-endian float32.
+def unit_vectors(vectors: Vectors, field: str = "items[{}].vector") -> Vectors:
+    """A contiguous copy with every row scaled to length 1; rows that have it within 1e-5 keep their very bytes.
 
-    Raises: MalformedInput when it isn't base64; InvalidInput when it has the wrong length, is not finite or all zero.
+    Raises: InvalidInput, `field` with the row's number, for rows with NaN, infinity or only zeros, and another shape.
     """
-    if isinstance(value, str):
-        try:
-            vector = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32)
-        except (binascii.Error, ValueError) as error:
-            raise MalformedInput("not base64 of little-endian float32", field=field) from error
-    else:
-        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused below
-            vector = np.asarray(value, dtype=np.float64).astype(np.float32)
-    if vector.shape != (dimension,):
-        raise InvalidInput(f"should have {dimension} numbers, has {vector.size}", field=field)
-    if not np.isfinite(vector).all() or not vector.any():
-        raise InvalidInput("should be finite and not all zero", field=field)
-    return vector
+    if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_DIMENSION:
+        raise InvalidInput(f"vectors must have 1 to {MAX_DIMENSION} numbers", field=field.format(0))
+    units = np.array(vectors, dtype=np.float32, order="C")
+    for start in range(0, len(units), _BLOCK_ROWS):
+        _scale(units[start : start + _BLOCK_ROWS], start, field)
+    return units
 
 
-def encode_vector(vector: NDArray[float32]) -> str:
-    """Base64 of little-endian float32."""
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+def _scale(block: Vectors, start: int, field: str) -> None:
+    wide = block.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    if len(bad):
+        row = int(bad[0])
+        reason = "has only zeros" if lengths[row] == 0 else "has a number that is not finite"
+        raise InvalidInput(f"the vector {reason}", field=field.format(start + row))
+    off = np.abs(lengths - 1) > _UNIT_TOLERANCE
+    block[off] = wide[off] / lengths[off, None]
+
+
+def decode_vectors(data: NDArray[np.uint8], count: int, dimension: int) -> Vectors:
+    """The rows of a vector file.
+
+    Raises: CorruptFile when it has another size.
+    """
+    if data.nbytes != count * dimension * 4:
+        raise CorruptFile(f"a vector file has {data.nbytes} bytes instead of {count * dimension * 4}")
+    return data.view("<f4").reshape(count, dimension)

@@ -1,0 +1,37 @@
+"""The engine's numbers, each with a unit, a bound and one home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from agenthub.core.errors import InvalidInput
+
+Mapping = Literal["auto", "always", "never"]
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RagSettings:
+    """How the knowledge engine uses memory and disk. None of these changes an answer or a file."""
+
+    segment_cache_bytes: int = 512 * MIB
+    """Opened segments kept per process, least recently used dropped first; those in use by a search stay until it ends."""
+    searcher_cache_count: int = 64
+    """Pinned snapshots kept per process."""
+    manifest_cache_count: int = 256
+    """Parsed manifests kept per process."""
+    mapping: Mapping = "auto"
+    """Whether segment files are memory-mapped: `auto` maps on local file systems and reads into private memory elsewhere."""
+    free_space_floor_bytes: int = 64 * MIB
+    """Space that new files leave free, so that the database beside them can go on; never more than 5 % of the volume."""
+    brute_force_fraction: float = 0.05
+    """Below this fraction of selected rows a filtered search multiplies just those rows instead of asking the index."""
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidInput when a number is out of its range."""
+        for name in ("segment_cache_bytes", "searcher_cache_count", "manifest_cache_count", "free_space_floor_bytes"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} must not be negative", field=name)
+        if not 0 <= self.brute_force_fraction <= 1:
+            raise InvalidInput("brute_force_fraction must lie in 0..1", field="brute_force_fraction")

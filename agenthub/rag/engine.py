@@ -1,0 +1,146 @@
+"""The knowledge engine: writes segments and manifests, opens searchers. Which manifest is current is the repository's matter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.core.errors import VolumeUnavailable
+from agenthub.core.failpoints import failpoint
+from agenthub.core.ids import random_name
+from agenthub.core.observe import Observer, Unobserved
+from agenthub.rag.configuration import RagSettings
+from agenthub.rag.kept import Kept
+from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.opened import OpenSegment, open_segment
+from agenthub.rag.searcher import Searcher
+from agenthub.rag.segment import Chunk, SegmentEntry, read_header, write_segment
+from agenthub.rag.tombstones import Graveyard, Tombstone
+from agenthub.rag.verifying import verify_snapshot
+from agenthub.rag.views import SegmentView
+from agenthub.rag.volume import FileRef, Volume
+
+__all__ = ["KnowledgeEngine", "Tombstone"]
+
+Tombstones = Sequence[Tombstone] | Callable[[], Sequence[Tombstone]]
+_SearcherKey = tuple[str, int, int, str]  # knowledge base, epoch, generation, manifest hash
+
+
+class KnowledgeEngine:
+    """All knowledge bases on one volume. Touches nothing until used, so it may be made before a fork; safe to share between threads."""
+
+    def __init__(self, volume: Volume, settings: RagSettings, observer: Observer | None = None) -> None:
+        self.volume = volume
+        self._settings = settings
+        self._observer: Observer = observer or Unobserved()
+        self._manifests: Kept[str, Manifest] = Kept(settings.manifest_cache_count, lambda _: 1)
+        self._segments: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
+        self._searchers: Kept[_SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
+
+    # -- writing
+
+    def write_segment(
+        self, kb_id: str, chunks: Sequence[Chunk], vectors: NDArray[np.float32], *, signature: str, language: str
+    ) -> SegmentEntry:
+        """Write a new segment, durable when this returns and unseen until a committed manifest lists it.
+
+        Raises: InvalidInput naming the item (`items[3].vector`) or `language`; VolumeFull; VolumeUnavailable.
+        """
+        return write_segment(self.volume, kb_id, chunks, vectors, signature=signature, language=language)
+
+    def discard_segment(self, kb_id: str, entry: SegmentEntry) -> None:
+        """Remove the files of a segment that was never published, as far as possible."""
+        files: list[FileRef] = []
+        with suppress(VolumeUnavailable):
+            files = list(read_header(self.volume, kb_id, entry).files.values())
+        self.volume.discard(kb_id, [*files, entry.header])
+
+    def put_manifest(self, kb_id: str, manifest: Manifest) -> Pointer:
+        """Write a manifest under a new name; the pointer is what the row has to say to make it current.
+
+        Raises: VolumeFull; VolumeUnavailable.
+        """
+        failpoint("manifest.put")
+        name = f"manifests/{manifest.generation}-{random_name()}.json"
+        ref = self.volume.put_new(kb_id, name, manifest.encode())
+        return Pointer(manifest.generation, manifest.epoch, ref.name, ref.sha256, ref.length_bytes)
+
+    def discard_manifest(self, kb_id: str, pointer: Pointer) -> None:
+        """Remove a manifest that no row came to name, as far as possible."""
+        self.volume.discard(kb_id, [pointer.file])
+
+    def put_original(self, kb_id: str, data: bytes) -> FileRef:
+        """Keep an uploaded document's bytes.
+
+        Raises: VolumeFull; VolumeUnavailable.
+        """
+        return self.volume.put_new(kb_id, f"originals/{random_name()}", data)
+
+    # -- reading
+
+    def read_original(self, kb_id: str, ref: FileRef) -> bytes:
+        """An uploaded document's bytes, as they came.
+
+        Raises: MissingFile; CorruptFile; VolumeUnavailable.
+        """
+        return self.volume.read(kb_id, ref)
+
+    def read_manifest(self, kb_id: str, pointer: Pointer) -> Manifest:
+        """The manifest the pointer names, at the pointer's generation and epoch, so that its successor follows the row.
+
+        Raises: MissingFile; CorruptFile when it isn't the one that was written; VolumeUnavailable.
+        """
+        manifest = self._manifests.get(f"{kb_id}/{pointer.sha256}", lambda: self._read_manifest(kb_id, pointer))
+        return replace(manifest, generation=pointer.generation, epoch=pointer.epoch)
+
+    def searcher(self, kb_id: str, pointer: Pointer, tombstones: Tombstones) -> Searcher:
+        """The searcher of this generation, kept for the next caller. `tombstones`, those of exactly this generation, may be
+        a function that is asked only when the searcher has to be made.
+
+        Raises: MissingFile when a file is gone, then the row may name a newer generation; CorruptFile; VolumeUnavailable;
+        ModelMismatch.
+        """
+        key = (kb_id, pointer.epoch, pointer.generation, pointer.sha256)
+        return self._searchers.get(key, lambda: self._make_searcher(kb_id, pointer, tombstones))
+
+    def verify(self, kb_id: str, pointer: Pointer) -> list[str]:
+        """What is wrong with this generation's files, read anew in full; empty when nothing is."""
+        return verify_snapshot(self.volume, kb_id, pointer)
+
+    def close(self) -> None:
+        """Let go of everything that was opened. The engine can go on being used."""
+        self._searchers.forget(lambda *_: True)
+        self._segments.forget(lambda *_: True)
+        self._manifests.forget(lambda *_: True)
+
+    def _read_manifest(self, kb_id: str, pointer: Pointer) -> Manifest:
+        return Manifest.decode(self.volume.read(kb_id, pointer.file), kb_id, pointer)
+
+    def _make_searcher(self, kb_id: str, pointer: Pointer, tombstones: Tombstones) -> Searcher:
+        started = time.perf_counter()
+        manifest = self.read_manifest(kb_id, pointer)
+        graveyard = Graveyard(tombstones() if callable(tombstones) else tombstones)
+        views: list[SegmentView] = []
+        for entry in manifest.segments:
+            start = views[-1].start + views[-1].segment.count if views else 0
+            key = f"{kb_id}/{entry.id}/{entry.header.sha256}"
+            segment = self._segments.get(key, partial(open_segment, self.volume, kb_id, entry, manifest.signature, self._observer))
+            views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
+        self._forget_older(kb_id, pointer)
+        self._observer.time("vector_search", time.perf_counter() - started, phase="open")
+        return Searcher(pointer.generation, views, self._settings, self._observer)
+
+    def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
+        """Beside the new generation keep one older searcher: requests under way may still ask for that."""
+        older = sorted(key for key in self._searchers.keys() if key[0] == kb_id and key[1:3] < (pointer.epoch, pointer.generation))
+        unneeded = set(older[:-1])
+        self._searchers.forget(lambda key, _: key in unneeded)
+
+    def _segment_dropped(self, key: str) -> None:
+        self._searchers.forget(lambda _, searcher: key in searcher.segment_keys)

@@ -1,0 +1,147 @@
+"""Manifests: the list of segments of one generation, and the pointer a knowledge base's row holds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from agenthub.core.errors import CorruptFile
+from agenthub.core.json import dumps
+from agenthub.rag.fields import Fields
+from agenthub.rag.segment import SegmentEntry
+from agenthub.rag.volume import FileRef
+
+MANIFEST_FORMAT: Final = 1
+FIRST_GENERATION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What a knowledge base's row says: which generation is current and which manifest lists its segments.
+
+    A commit that adds no files, such as a delete, moves the generation and keeps the manifest.
+    """
+
+    generation: int
+    epoch: int
+    name: str
+    sha256: str
+    length_bytes: int
+
+    @property
+    def file(self) -> FileRef:
+        """The manifest's file."""
+        return FileRef(self.name, self.length_bytes, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The segments of one generation. `sha256` is the hash of its file, empty until it was written or read."""
+
+    kb_id: str
+    generation: int
+    epoch: int
+    signature: str
+    parent_sha256: str
+    operation_id: str
+    created_at: str
+    segments: tuple[SegmentEntry, ...]
+    format: int = MANIFEST_FORMAT
+    sha256: str = ""
+
+    @classmethod
+    def empty(cls, kb_id: str, signature: str, operation_id: str, now: datetime) -> Manifest:
+        """The first manifest of a knowledge base: generation 1, no segments."""
+        return cls(kb_id, FIRST_GENERATION, 0, signature, "", operation_id, _rfc3339(now), ())
+
+    def successor(
+        self, *, added: Sequence[SegmentEntry] = (), operation_id: str, now: datetime, generation: int | None = None
+    ) -> Manifest:
+        """The manifest of the next generation: these segments and the added ones.
+
+        `generation` is the row's next one; by default the one after this manifest's, which `KnowledgeEngine.read_manifest`
+        sets to the pointer's. Added entries get it as `covers_generation`: a delete committed before hides nothing in them.
+        """
+        next_generation = self.generation + 1 if generation is None else generation
+        if next_generation <= self.generation:
+            raise ValueError(f"generation {next_generation} does not follow {self.generation}")
+        entries = tuple(replace(entry, covers_generation=next_generation) for entry in added)
+        return replace(
+            self,
+            generation=next_generation,
+            parent_sha256=self.sha256,
+            operation_id=operation_id,
+            created_at=_rfc3339(now),
+            segments=self.segments + entries,
+            sha256="",
+        )
+
+    def encode(self) -> bytes:
+        """The manifest's file."""
+        fields = {
+            "format": self.format,
+            "kb_id": self.kb_id,
+            "generation": self.generation,
+            "epoch": self.epoch,
+            "signature": self.signature,
+            "parent_sha256": self.parent_sha256,
+            "operation_id": self.operation_id,
+            "created_at": self.created_at,
+            "segments": [_entry_fields(entry) for entry in self.segments],
+        }
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def decode(cls, data: bytes, kb_id: str, pointer: Pointer) -> Manifest:
+        """The manifest in these bytes, at the pointer's generation.
+
+        Raises: CorruptFile when it is another knowledge base's, newer than its pointer, damaged or of an unknown format.
+        """
+        fields = Fields.parse(data, pointer.name)
+        if fields.number("format") != MANIFEST_FORMAT:
+            raise CorruptFile(f"{pointer.name} has a format this version of AgentHub does not know")
+        manifest = cls(
+            kb_id=fields.text("kb_id"),
+            generation=fields.number("generation"),
+            epoch=fields.number("epoch"),
+            signature=fields.text("signature"),
+            parent_sha256=fields.text("parent_sha256"),
+            operation_id=fields.text("operation_id"),
+            created_at=fields.text("created_at"),
+            segments=tuple(_entry(item) for item in fields.objects("segments")),
+            sha256=pointer.sha256,
+        )
+        if manifest.kb_id != kb_id or manifest.generation > pointer.generation or manifest.epoch > pointer.epoch:
+            raise CorruptFile(f"{pointer.name} does not belong to the row that names it")
+        return manifest
+
+
+def _rfc3339(now: datetime) -> str:
+    text: str = orjson.loads(dumps(now))
+    return text
+
+
+def _entry_fields(entry: SegmentEntry) -> dict[str, object]:
+    header = {"name": entry.header.name, "length_bytes": entry.header.length_bytes, "sha256": entry.header.sha256}
+    return {
+        "id": entry.id,
+        "header": header,
+        "chunk_count": entry.chunk_count,
+        "size_bytes": entry.size_bytes,
+        "covers_generation": entry.covers_generation,
+    }
+
+
+def _entry(fields: Fields) -> SegmentEntry:
+    header = fields.below("header")
+    return SegmentEntry(
+        id=fields.text("id"),
+        header=FileRef(header.text("name"), header.number("length_bytes"), header.sha256("sha256")),
+        chunk_count=fields.number("chunk_count"),
+        size_bytes=fields.number("size_bytes"),
+        covers_generation=fields.number("covers_generation"),
+    )

@@ -1,0 +1,106 @@
+"""Segments opened for search: verified once, then shared by every searcher of the process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+
+from agenthub.core.errors import CorruptFile, ModelMismatch, VolumeUnavailable
+from agenthub.core.observe import Observer
+from agenthub.rag.chunks import ChunkLines
+from agenthub.rag.columns import Columns
+from agenthub.rag.faiss_codec import VectorIndex, build_index, open_index
+from agenthub.rag.keywords import KeywordIndex
+from agenthub.rag.segment import CHUNKS, FILTERS, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, analyzer_of, read_header
+from agenthub.rag.vectors import decode_vectors
+from agenthub.rag.volume import Volume
+
+_log = logging.getLogger("agenthub.rag")
+_DIMENSIONS: Final = range(1, 8193)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """An immutable segment in memory. Row `r` means the same in all parts."""
+
+    header: SegmentHeader
+    index: VectorIndex
+    lines: ChunkLines
+    keywords: KeywordIndex
+    columns: Columns
+    size_bytes: int
+
+    @property
+    def count(self) -> int:
+        """How many rows it has, visible or not."""
+        return self.header.chunk_count
+
+
+def open_segment(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str, observer: Observer) -> OpenSegment:
+    """The segment, every file used having the hash its header says.
+
+    A derived file that is damaged or missing is made again in memory from the chunks and vectors.
+    Raises: MissingFile; CorruptFile for chunks or vectors; ModelMismatch when it was made with another model signature.
+    """
+    header = read_header(volume, kb_id, entry)
+    if header.signature != signature:
+        raise ModelMismatch(f"the segment {entry.id} was made with {header.signature!r}, not {signature!r}")
+    if header.dimension not in _DIMENSIONS:
+        raise CorruptFile(f"{entry.header.name} has an impossible dimension")
+    return _Opening(volume, kb_id, header, observer).segment()
+
+
+class _Opening:
+    """One segment being opened."""
+
+    def __init__(self, volume: Volume, kb_id: str, header: SegmentHeader, observer: Observer) -> None:
+        self._volume = volume
+        self._kb_id = kb_id
+        self._header = header
+        self._observer = observer
+        self._lines = ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count)
+
+    def segment(self) -> OpenSegment:
+        index = self._derived(INDEX, self._index, self._rebuilt_index)
+        keywords = self._derived(KEYWORDS, self._keywords, self._rebuilt_keywords)
+        columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
+        chunk_bytes = self._header.files[CHUNKS].length_bytes + 8 * self._header.chunk_count
+        size_bytes = index.data.nbytes + keywords.size_bytes + columns.size_bytes + chunk_bytes
+        return OpenSegment(self._header, index, self._lines, keywords, columns, size_bytes)
+
+    def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
+        try:
+            return read()
+        except VolumeUnavailable as error:
+            _log.warning("rebuilding %s of segment %s of %s in memory: %s", name, self._header.id, self._kb_id, error.message)
+            self._observer.count("rag_rebuilt_files", file=name)
+        return rebuild()
+
+    def _index(self) -> VectorIndex:
+        header = self._header
+        return open_index(self._volume.load(self._kb_id, header.files[INDEX]), header.index, header.chunk_count, header.dimension)
+
+    def _rebuilt_index(self) -> VectorIndex:
+        header = self._header
+        data = self._volume.load(self._kb_id, header.files[VECTORS])
+        vectors = decode_vectors(data, header.chunk_count, header.dimension)
+        rebuilt = np.frombuffer(build_index(vectors, "flat"), dtype=np.uint8)
+        return open_index(rebuilt, "flat", header.chunk_count, header.dimension)
+
+    def _keywords(self) -> KeywordIndex:
+        header = self._header
+        if header.analyzer != analyzer_of(header.language).signature:
+            raise CorruptFile(f"it was made by the analyzer {header.analyzer}")
+        return KeywordIndex.decode(self._volume.load(self._kb_id, header.files[KEYWORDS]), header.chunk_count)
+
+    def _rebuilt_keywords(self) -> KeywordIndex:
+        analyzer = analyzer_of(self._header.language)
+        return KeywordIndex.of((chunk.text for chunk in self._lines.chunks()), analyzer)
+
+    def _columns(self) -> Columns:
+        return Columns.decode(self._volume.load(self._kb_id, self._header.files[FILTERS]), self._header.chunk_count)

@@ -1,0 +1,79 @@
+"""The best of many scores, and the nearest vectors over several segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.rag.vectors import Vectors
+from agenthub.rag.views import SegmentView
+
+_OVERFETCH_ROWS: Final = 200
+"""Up to this many excluded rows it is quicker to ask for that many more than to have every row tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Places and scores, best first; equal scores by place."""
+
+    places: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def head(self, count: int) -> Ranked:
+        """The best `count`."""
+        return Ranked(self.places[:count], self.scores[:count])
+
+    def pairs(self) -> list[tuple[int, float]]:
+        """Place and score of each."""
+        return list(zip(self.places.tolist(), self.scores.tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A segment with the rows a request may find (None: all), and how many."""
+
+    view: SegmentView
+    rows: NDArray[np.bool_] | None
+    count: int
+
+
+def best(places: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Ranked:
+    """The best `count` of these; without sorting the rest."""
+    if len(scores) > count:
+        worst = np.partition(scores, len(scores) - count)[len(scores) - count]
+        enough = scores >= worst
+        places, scores = places[enough], scores[enough]
+    order = np.lexsort((places, -scores))[:count]
+    return Ranked(places[order].astype(np.int64, copy=False), scores[order])
+
+
+def nearest(live: Sequence[Live], queries: Vectors, count: int, brute_force_fraction: float) -> list[Ranked]:
+    """For each query the `count` live rows of highest cosine over all segments: as many as there are, whatever is excluded."""
+    found = [_candidates(one, queries, count, brute_force_fraction) for one in live if one.count]
+    if not found:
+        return [Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in queries]
+    scores = np.clip(np.concatenate([scores for scores, _ in found], axis=1), -1, 1)
+    places = np.concatenate([places for _, places in found], axis=1)
+    return [best(places[at][places[at] >= 0], scores[at][places[at] >= 0], count) for at in range(len(queries))]
+
+
+def _candidates(live: Live, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:
+    """A segment's best `count` live rows at least, as scores and places; the place -1 stands for none."""
+    view, total = live.view, live.view.segment.count
+    index = view.segment.index
+    if live.rows is None or live.count == total:
+        scores, rows = index.search(queries, count)
+    elif live.count <= max(count, total * brute_force_fraction):
+        chosen = np.flatnonzero(live.rows)
+        scores = queries @ index.vectors[chosen].T
+        rows = np.broadcast_to(chosen, scores.shape)
+    elif total - live.count <= _OVERFETCH_ROWS:
+        scores, rows = index.search(queries, count + total - live.count)
+        rows = np.where(live.rows[rows], rows, -1)
+    else:
+        scores, rows = index.search(queries, count, live.rows)
+    return scores, np.where(rows >= 0, rows + view.start, -1)

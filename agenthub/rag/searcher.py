@@ -1,0 +1,250 @@
+"""A searcher: one generation of a knowledge base, pinned. Whatever is committed meanwhile, its answers stay the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.core.errors import InvalidInput
+from agenthub.core.observe import Observer
+from agenthub.rag.chunks import Chunk, id_hashes
+from agenthub.rag.configuration import RagSettings
+from agenthub.rag.filters import FilterNode
+from agenthub.rag.fusion import FUSION_DEPTH, fuse
+from agenthub.rag.keywords import KeywordPart, KeywordRanking
+from agenthub.rag.ranking import Live, Ranked, best, nearest
+from agenthub.rag.segment import analyzer_of
+from agenthub.rag.selecting import selected_rows
+from agenthub.rag.vectors import unit_vectors
+from agenthub.rag.views import SegmentView
+
+MAX_TOP_K: Final = 100
+Mode = Literal["semantic", "keyword", "hybrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One question. `semantic` needs the vector, `keyword` the text; `hybrid` uses what is given, and with both it fuses.
+
+    The score is a cosine (-1..1) for semantic, BM25 (above 0, unbounded) for keyword, and for a fused search the mean of
+    both sides' scaled scores (0..1); `min_score` is compared with it. `top_k` is 1..100.
+    """
+
+    text: str | None
+    vector: NDArray[np.float32] | None
+    mode: Mode
+    top_k: int
+    filter: FilterNode | None = None
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found. `chunk` is its line of JSON ({"id", "document_id", "text", "metadata"}), ready to be spliced.
+
+    A side that was not asked, or did not have the chunk among its best 100 in a fused search, has the score None.
+    """
+
+    chunk: bytes
+    id: str
+    document_id: str | None
+    text: str
+    metadata: Mapping[str, Any]
+    score: float
+    semantic_score: float | None
+    keyword_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A hit before its chunk is read."""
+
+    place: int
+    score: float
+    semantic: float | None
+    keyword: float | None
+
+
+class Searcher:
+    """Search and look-ups in one generation. Safe to share between threads."""
+
+    def __init__(self, generation: int, views: Sequence[SegmentView], settings: RagSettings, observer: Observer) -> None:
+        self.generation = generation
+        self.chunk_count = sum(view.visible_count for view in views)
+        self._views = tuple(view for view in views if view.visible_count)
+        self._all_views = tuple(views)
+        self._starts = np.array([view.start for view in views], dtype=np.int64)
+        self._settings = settings
+        self._observer = observer
+
+    @property
+    def segment_keys(self) -> frozenset[str]:
+        """Which opened segments it keeps in memory."""
+        return frozenset(view.key for view in self._all_views)
+
+    def search(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
+        """Each request's hits, best first; equal scores in the order the chunks were committed.
+
+        There are fewer than `top_k` only where fewer chunks are visible, match and reach `min_score`.
+        Raises: InvalidInput naming `vector` or `vectors[i]`, `query` or `queries[i]`, or `top_k`; CorruptFile.
+        """
+        _check(requests)
+        found: list[list[_Found]] = [[] for _ in requests]
+        if self._views:
+            for numbers in _by_filter(requests).values():
+                self._search_alike([(number, requests[number]) for number in numbers], len(requests) > 1, found)
+        with self._timed("fetch"):
+            return [[self._hit(one) for one in ones] for ones in found]
+
+    def find_chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
+        """Those of the chunks that are visible, by id."""
+        return {chunk.id: chunk for _, chunk in self._chunks_of(ids)}
+
+    def existing(self, ids: Iterable[str]) -> set[str]:
+        """Which of these chunks are visible."""
+        return {chunk.id for _, chunk in self._chunks_of(list(ids))}
+
+    def document_chunks(self, document_id: str) -> list[Chunk]:
+        """The visible chunks of a document by the number `position` in their metadata, then as they were committed."""
+        found = []
+        for view in self._views:
+            for _, rows in view.segment.columns.document_ids.find(id_hashes([document_id])):
+                chunks = [view.segment.lines.chunk(int(row)) for row in view.visible_rows(rows)]
+                found += [chunk for chunk in chunks if chunk.document_id == document_id]
+        return sorted(found, key=_position)
+
+    def _chunks_of(self, ids: Sequence[str]) -> Iterator[tuple[SegmentView, Chunk]]:
+        hashes = id_hashes(ids)
+        for view in self._views:
+            for place, rows in view.segment.columns.chunk_ids.find(hashes):
+                for row in view.visible_rows(rows):
+                    chunk = view.segment.lines.chunk(int(row))
+                    if chunk.id == ids[place]:
+                        yield view, chunk
+
+    # -- searching
+
+    def _search_alike(self, numbered: Sequence[tuple[int, SearchRequest]], many: bool, found: list[list[_Found]]) -> None:
+        """Answer requests that have the same filter."""
+        with self._timed("filter"):
+            live = [self._live(view, numbered[0][1].filter) for view in self._views]
+        vectored = [(number, request) for number, request in numbered if _uses_vector(request)]
+        with self._timed("vector"):
+            semantic = self._semantic(vectored, live, many)
+        for number, request in numbered:
+            keyword = None
+            if _uses_text(request):
+                with self._timed("keyword"):
+                    keyword = self._keyword(request, live)
+            with self._timed("fuse"):
+                found[number] = _ranked(request, semantic.get(number), keyword)
+
+    def _live(self, view: SegmentView, node: FilterNode | None) -> Live:
+        if node is None:
+            return Live(view, view.visible, view.visible_count)
+        rows = selected_rows(node, view.segment.columns)
+        if view.visible is not None:
+            rows &= view.visible
+        return Live(view, rows, int(np.count_nonzero(rows)))
+
+    def _semantic(self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live], many: bool) -> dict[int, Ranked]:
+        if not numbered:
+            return {}
+        queries = np.concatenate([self._query(request, f"vectors[{number}]" if many else "vector") for number, request in numbered])
+        depth = max(_depth(request) for _, request in numbered)
+        ranked = nearest(live, queries, depth, self._settings.brute_force_fraction)
+        return {number: one.head(_depth(request)) for (number, request), one in zip(numbered, ranked, strict=True)}
+
+    def _query(self, request: SearchRequest, field: str) -> NDArray[np.float32]:
+        vector = np.asarray(request.vector)
+        dimension = self._views[0].segment.header.dimension
+        if vector.shape != (dimension,):
+            raise InvalidInput(f"this knowledge base's vectors have {dimension} numbers", field=field)
+        return unit_vectors(vector[np.newaxis], field)
+
+    def _keyword(self, request: SearchRequest, live: Sequence[Live]) -> Ranked:
+        analyzer = analyzer_of(self._views[0].segment.header.language)
+        totals = self._keyword_ranking.scores(analyzer.query_terms(request.text or ""))
+        places, scores = [], []
+        for one, total in zip(live, totals, strict=True):
+            rows = np.flatnonzero(total if one.rows is None else total * one.rows)
+            places.append(rows + one.view.start)
+            scores.append(total[rows])
+        return best(np.concatenate(places), np.concatenate(scores), _depth(request))
+
+    @cached_property
+    def _keyword_ranking(self) -> KeywordRanking:
+        return KeywordRanking([KeywordPart(view.segment.keywords, view.visible) for view in self._views])
+
+    def _hit(self, found: _Found) -> Hit:
+        view = self._all_views[int(np.searchsorted(self._starts, found.place, side="right")) - 1]
+        row = found.place - view.start
+        chunk = view.segment.lines.chunk(row)
+        line = view.segment.lines[row]
+        return Hit(line, chunk.id, chunk.document_id, chunk.text, chunk.metadata, found.score, found.semantic, found.keyword)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._observer.time("vector_search", time.perf_counter() - started, phase=phase)
+
+
+def _check(requests: Sequence[SearchRequest]) -> None:
+    """Raises: InvalidInput when a request lacks what its mode needs."""
+    many = len(requests) > 1
+    for number, request in enumerate(requests):
+        if not 1 <= request.top_k <= MAX_TOP_K:
+            raise InvalidInput(f"top_k must be 1 to {MAX_TOP_K}", field="top_k")
+        if not _uses_vector(request) and not _uses_text(request):
+            name = "vector" if request.mode == "semantic" else "query"
+            plural = "vectors" if name == "vector" else "queries"
+            raise InvalidInput(f"a {request.mode} search needs a {name}", field=f"{plural}[{number}]" if many else name)
+
+
+def _by_filter(requests: Sequence[SearchRequest]) -> dict[int, list[int]]:
+    """The requests' numbers by the identity of their filter: equality would mix up 1, 1.0 and true."""
+    groups: dict[int, list[int]] = {}
+    for number, request in enumerate(requests):
+        groups.setdefault(id(request.filter), []).append(number)
+    return groups
+
+
+def _uses_vector(request: SearchRequest) -> bool:
+    return request.vector is not None and request.mode != "keyword"
+
+
+def _uses_text(request: SearchRequest) -> bool:
+    return request.text is not None and request.mode != "semantic"
+
+
+def _depth(request: SearchRequest) -> int:
+    """How many each side has to give."""
+    return FUSION_DEPTH if _uses_vector(request) and _uses_text(request) else request.top_k
+
+
+def _ranked(request: SearchRequest, semantic: Ranked | None, keyword: Ranked | None) -> list[_Found]:
+    """The request's best hits of one side, or of both fused."""
+    if semantic is not None and keyword is not None:
+        places, totals = fuse((semantic.places, semantic.scores), (keyword.places, keyword.scores))
+        order = np.lexsort((places, -totals))[: request.top_k]
+        pairs = list(zip(places[order].tolist(), totals[order].tolist(), strict=True))
+    else:
+        side = semantic or keyword
+        pairs = [] if side is None else side.head(request.top_k).pairs()
+    similar = dict(semantic.pairs()) if semantic is not None else {}
+    worded = dict(keyword.pairs()) if keyword is not None else {}
+    floor = -np.inf if request.min_score is None else request.min_score
+    return [_Found(place, score, similar.get(place), worded.get(place)) for place, score in pairs if score >= floor]
+
+
+def _position(chunk: Chunk) -> float:
+    position = chunk.metadata.get("position")
+    return float(position) if isinstance(position, int | float) and not isinstance(position, bool) else float("inf")

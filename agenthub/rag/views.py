@@ -1,0 +1,30 @@
+"""A segment as one snapshot sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.rag.opened import OpenSegment
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """An opened segment with the rows that are visible (None: all). Its row `r` is place `start + r` of the snapshot."""
+
+    key: str
+    segment: OpenSegment
+    start: int
+    visible: NDArray[np.bool_] | None
+    visible_count: int
+
+    @classmethod
+    def of(cls, key: str, segment: OpenSegment, start: int, visible: NDArray[np.bool_] | None) -> SegmentView:
+        """The view with its rows counted."""
+        return cls(key, segment, start, visible, segment.count if visible is None else int(np.count_nonzero(visible)))
+
+    def visible_rows(self, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Those of the rows that are visible."""
+        return rows if self.visible is None else rows[self.visible[rows]]

@@ -1,0 +1,313 @@
+"""Write-once files with random names below one folder: durable before anyone hears of them, verified whenever read.
+
+The rules are RELIABILITY.md's B1 and B2: a name is made once, a failed name is abandoned, fsync is never retried, close is
+checked, and what was written is read back. Paths are walked a folder at a time from the root, and links are refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agenthub.core.errors import CorruptFile, MissingFile, VolumeFull, VolumeUnavailable
+from agenthub.core.failpoints import Failpoint, failpoint
+from agenthub.core.ids import random_name
+from agenthub.rag.configuration import MIB, Mapping
+from agenthub.rag.disk import Disk
+from agenthub.rag.mounts import file_system_kind, may_map
+
+RETRY_AFTER_SECONDS: Final = 5.0
+_FOLDER_NAME: Final = re.compile(r"[0-9a-z]{26}\Z")
+_FILE_NAME: Final = re.compile(
+    r"(?:manifests/[0-9]{1,19}-[0-9a-z]{26}\.json"
+    r"|segments/[0-9a-z]{26}/(?:segment\.json|vectors\.f32|chunks\.jsonl|index\.faiss|keywords\.safetensors|filters\.safetensors)"
+    r"|originals/[0-9a-z]{26})\Z"
+)
+_PROBE_FOLDER: Final = "probe"
+_PIECE_BYTES: Final = 8 * MIB
+_FLOOR_FRACTION: Final = 0.05
+_REMEMBERED_FOLDERS: Final = 10_000
+_GONE: Final = frozenset({errno.ENOENT, errno.ESTALE})
+_MISPLACED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file that was made once: its name relative to the knowledge base's folder, its length and its hash (hex)."""
+
+    name: str
+    length_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """What `Volume.self_test` saw. `free_bytes` and `total_bytes` are 0 where the file system doesn't know."""
+
+    kind: str
+    mapped: bool
+    free_bytes: int
+    total_bytes: int
+    latency_seconds: float
+
+
+class Volume:
+    """The files of all knowledge bases below one folder. Touches nothing until used; safe to share between threads."""
+
+    def __init__(
+        self, root: Path, *, mapping: Mapping = "auto", free_space_floor_bytes: int = 64 * MIB, disk: Disk | None = None
+    ) -> None:
+        self.root = root
+        self._mapping = mapping
+        self._floor_bytes = free_space_floor_bytes
+        self._disk = disk or Disk()
+        self._durable: set[tuple[str, ...]] = set()
+        self._kind: str | None = None
+        self._lock = threading.Lock()
+
+    def put_new(self, kb_id: str, name: str, data: bytes | bytearray | memoryview) -> FileRef:
+        """Make a file that is durable, complete and read back when this returns.
+
+        After a failure nothing refers to the name and it is never used again; the caller starts over with another.
+        Raises: VolumeFull when there is no space; VolumeUnavailable when any step fails; ValueError when the name is not ours.
+        """
+        *folders, file_name = _parts(kb_id, name)
+        view = memoryview(data).cast("B")
+        reference = FileRef(name, view.nbytes, hashlib.sha256(view).hexdigest())
+        try:
+            with self._folder(folders, make=True) as folder:
+                self._require_space(folder, view.nbytes)
+                self._create(folder, file_name, view, reference)
+        except (OSError, Failpoint) as error:
+            raise _translated(error, name) from error
+        return reference
+
+    def read(self, kb_id: str, ref: FileRef) -> bytes:
+        """The file's bytes, of the length and hash the reference says.
+
+        Raises: MissingFile when it is gone; CorruptFile when it is not what was written; VolumeUnavailable when it can't be read.
+        """
+        return self._load(kb_id, ref, mapped=False).tobytes()
+
+    def load(self, kb_id: str, ref: FileRef) -> NDArray[np.uint8]:
+        """As `read`, without a copy: shared pages of a local file, private memory on FUSE and NFS. Do not write to it.
+
+        Raises: as `read`.
+        """
+        return self._load(kb_id, ref, mapped=self.mapped)
+
+    def discard(self, kb_id: str, refs: Sequence[FileRef]) -> None:
+        """Remove names of our own that were never published, as far as possible; what stays is collected later."""
+        for ref in refs:
+            *folders, file_name = _parts(kb_id, ref.name)
+            with suppress(OSError, Failpoint):
+                failpoint("volume.discard")
+                with self._folder(folders) as folder:
+                    self._disk.remove_file(folder, file_name)
+                if len(folders) == 3:
+                    with self._folder(folders[:-1]) as parent:
+                        self._disk.remove_folder(parent, folders[-1])
+
+    def self_test(self) -> VolumeReport:
+        """Make, close, read and remove a file, and say how long that took and what the volume is.
+
+        Raises: VolumeFull; VolumeUnavailable when a step fails.
+        """
+        started = time.perf_counter()
+        name, data = random_name(), memoryview(random_name().encode() * 64)
+        reference = FileRef(name, data.nbytes, hashlib.sha256(data).hexdigest())
+        try:
+            with self._folder([_PROBE_FOLDER], make=True) as folder:
+                self._create(folder, name, data, reference)
+                self._disk.remove_file(folder, name)
+                free_bytes, total_bytes = self._disk.free(folder)
+        except (OSError, Failpoint) as error:
+            raise _translated(error, "self-test") from error
+        return VolumeReport(self.kind, self.mapped, free_bytes, total_bytes, time.perf_counter() - started)
+
+    @property
+    def kind(self) -> str:
+        """The file system's type, such as `ext4` or `fuse.gcsfuse`."""
+        if self._kind is None:
+            self._kind = file_system_kind(self.root)
+        return self._kind
+
+    @property
+    def mapped(self) -> bool:
+        """Whether `load` maps files into memory."""
+        return self._mapping == "always" or (self._mapping == "auto" and may_map(self.kind))
+
+    # -- folders
+
+    @contextmanager
+    def _folder(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder below the root, one step at a time; made where missing and asked for."""
+        descriptor = self._open_root(make)
+        try:
+            for depth in range(1, len(names) + 1):
+                below = self._enter(descriptor, tuple(names[:depth]), make)
+                descriptor, above = below, descriptor
+                with suppress(OSError):
+                    self._disk.close(above)
+            yield descriptor
+        finally:
+            with suppress(OSError):
+                self._disk.close(descriptor)
+
+    def _open_root(self, make: bool) -> int:
+        try:
+            return self._disk.open_root(self.root)
+        except FileNotFoundError:
+            if not make:
+                raise
+        self._disk.make_root(self.root)
+        return self._disk.open_root(self.root)
+
+    def _enter(self, parent: int, path: tuple[str, ...], make: bool) -> int:
+        """A descriptor of the folder `path` below its open parent."""
+        if make:
+            self._make_durable(parent, path)
+        try:
+            return self._disk.open_folder(parent, path[-1])
+        except FileNotFoundError:
+            if not make:
+                raise
+        self._durable.discard(path)
+        self._make_durable(parent, path)
+        return self._disk.open_folder(parent, path[-1])
+
+    def _make_durable(self, parent: int, path: tuple[str, ...]) -> None:
+        """Make the folder where missing. Its entry is synced once by every process, since whoever made it may have died first."""
+        if path in self._durable:
+            return
+        failpoint("volume.make_folder")
+        self._disk.make_folder(parent, path[-1])
+        failpoint("volume.sync_parent")
+        self._disk.sync_folder(parent)
+        self._remember(path)
+
+    def _remember(self, path: tuple[str, ...]) -> None:
+        with self._lock:
+            if len(self._durable) >= _REMEMBERED_FOLDERS:
+                self._durable.clear()
+            self._durable.add(path)
+
+    # -- writing
+
+    def _require_space(self, folder: int, length_bytes: int) -> None:
+        free_bytes, total_bytes = self._disk.free(folder)
+        floor = min(self._floor_bytes, int(total_bytes * _FLOOR_FRACTION))
+        if total_bytes and free_bytes - length_bytes < floor:
+            raise OSError(errno.ENOSPC, "less than the reserved space would be left")
+
+    def _create(self, folder: int, name: str, view: memoryview, reference: FileRef) -> None:
+        failpoint("volume.create")
+        descriptor = self._disk.create(folder, name)
+        try:
+            self._fill(descriptor, view)
+            failpoint("volume.sync_folder")
+            self._disk.sync_folder(folder)
+            failpoint("volume.read_back")
+            self._check(self._bytes_of(folder, name, reference, mapped=False), reference)
+        except BaseException:
+            with suppress(OSError):
+                self._disk.remove_file(folder, name)
+            raise
+        failpoint("volume.written")
+
+    def _fill(self, descriptor: int, view: memoryview) -> None:
+        """Write, sync and close. A close after a failure is not a retry: the name is given up."""
+        try:
+            self._write_all(descriptor, view)
+            failpoint("volume.sync_file")
+            self._disk.sync_file(descriptor)
+            failpoint("volume.close")
+        except BaseException:
+            with suppress(OSError):
+                self._disk.close(descriptor)
+            raise
+        self._disk.close(descriptor)
+
+    def _write_all(self, descriptor: int, view: memoryview) -> None:
+        done = 0
+        while done < view.nbytes:
+            failpoint("volume.write")
+            count = self._disk.write(descriptor, view[done : done + _PIECE_BYTES])
+            if count <= 0:
+                raise OSError(errno.EIO, "nothing was written")
+            done += count
+
+    # -- reading
+
+    def _load(self, kb_id: str, ref: FileRef, *, mapped: bool) -> NDArray[np.uint8]:
+        try:
+            *folders, file_name = _parts(kb_id, ref.name)
+        except ValueError as error:
+            raise CorruptFile("a reference names no file of a knowledge base") from error
+        try:
+            with self._folder(folders) as folder:
+                data = self._bytes_of(folder, file_name, ref, mapped=mapped)
+        except OSError as error:
+            raise _translated(error, ref.name) from error
+        self._check(data, ref)
+        return data
+
+    def _bytes_of(self, folder: int, name: str, ref: FileRef, *, mapped: bool) -> NDArray[np.uint8]:
+        descriptor = self._disk.open_file(folder, name)
+        try:
+            length = self._disk.size(descriptor)
+            if length != ref.length_bytes:
+                raise CorruptFile(f"{ref.name} has {length} bytes instead of {ref.length_bytes}")
+            if mapped and length:
+                return self._disk.map(descriptor, length)
+            return self._private(descriptor, ref)
+        finally:
+            self._disk.close(descriptor)
+
+    def _private(self, descriptor: int, ref: FileRef) -> NDArray[np.uint8]:
+        data = np.empty(ref.length_bytes, dtype=np.uint8)
+        view, done = data.data, 0
+        while done < ref.length_bytes:
+            count = self._disk.read_into(descriptor, view[done : done + _PIECE_BYTES])
+            if count <= 0:
+                raise CorruptFile(f"{ref.name} ends after {done} of {ref.length_bytes} bytes")
+            done += count
+        return data
+
+    def _check(self, data: NDArray[np.uint8], ref: FileRef) -> None:
+        if hashlib.sha256(data.data).hexdigest() != ref.sha256:
+            raise CorruptFile(f"{ref.name} does not have the hash it was written with")
+
+
+def _parts(kb_id: str, name: str) -> list[str]:
+    """The one place where paths are made: the knowledge base's id, then the folders and file below it.
+
+    Raises: ValueError when either is not a name this engine makes.
+    """
+    if not _FOLDER_NAME.match(kb_id) or not _FILE_NAME.match(name):
+        raise ValueError(f"not a file of a knowledge base: {kb_id!r} {name!r}")
+    return [kb_id, *name.split("/")]
+
+
+def _translated(error: OSError | Failpoint, name: str) -> VolumeUnavailable:
+    """The engine's error for a system error."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _FULL:
+        return VolumeFull(f"no space for {name}", retry_after_seconds=RETRY_AFTER_SECONDS)
+    if code in _GONE:
+        return MissingFile(f"{name} is not there", retry_after_seconds=RETRY_AFTER_SECONDS)
+    if code in _MISPLACED:
+        return CorruptFile(f"{name} is a link or lies where a folder should be")
+    return VolumeUnavailable(f"the volume failed at {name}: {error}", retry_after_seconds=RETRY_AFTER_SECONDS)
