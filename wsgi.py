@@ -1,4 +1,7 @@
-"""The production entry: `gunicorn -c config/gunicorn.py wsgi:app`. Reachable from outside unless AGENTHUB_HOST says otherwise."""
+"""The production entry: `gunicorn -c config/gunicorn.py wsgi:app`.
+
+Where nobody says on which address it listens, it counts as reachable from outside: then no default owner is made.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +9,4 @@ import os
 
 from agenthub.factory import start
 
-app = start({"AGENTHUB_HOST": "0.0.0.0", **os.environ})
+app = start({**os.environ, "AGENTHUB_HOST": os.environ.get("AGENTHUB_HOST") or "0.0.0.0"})

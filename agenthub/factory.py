@@ -11,8 +11,9 @@ from flask import Flask
 
 from agenthub import __version__
 from agenthub.core import failpoints
-from agenthub.core.errors import AgentHubError
-from agenthub.registry import Service, load, services_for
+from agenthub.core.errors import AgentHubError, InvalidInput, SettingsError
+from agenthub.registry import Service, load, needs_of, services_for
+from agenthub.repositories.platform.founding import ensure_first_owner
 from agenthub.resources import Resources, open_resources
 from agenthub.settings import Settings
 from agenthub.web.access import EXTENSION
@@ -45,12 +46,12 @@ def create_app(settings: Settings, resources: Resources | None = None) -> Flask:
     )
     app.url_map.strict_slashes = app.url_map.merge_slashes = False  # never a redirect: every answer has the contract's shape
     metrics = Metrics(settings.metrics_folder)
-    needs = frozenset(need for service in services for need in service.needs) | {"storage"}
-    opened = resources or open_resources(settings, app, metrics, needs)
+    opened = resources or open_resources(settings, app, metrics, needs_of(services))
     install_requests(app, settings.web, metrics)
     install_errors(app)
     _serve(app, services)
-    _describe(app, opened, metrics, running(settings, services))
+    default_owner = "platform.authentication" in {service.name for service in services} and _has_default_owner(opened)
+    _describe(app, opened, metrics, running(settings, services, default_owner=default_owner))
     install_guard(app)
     return app
 
@@ -61,6 +62,30 @@ def _serve(app: Flask, services: tuple[Service, ...]) -> None:
     for service in services:
         for prefix, blueprint in load(service):
             app.register_blueprint(blueprint, url_prefix=prefix)
+
+
+def _has_default_owner(resources: Resources) -> bool:
+    """Make the first owner if there is none yet; says whether the documented default password opens the account.
+
+    Raises: SettingsError when the owner given is not acceptable, or the default password is in use where it may not be.
+    """
+    accounts = resources.settings.accounts
+    try:
+        owner = ensure_first_owner(resources.storage, accounts.owner_email, accounts.owner_password, accounts.default_owner_allowed)
+    except InvalidInput as error:
+        variable = "AGENTHUB_OWNER_EMAIL" if error.field == "email" else "AGENTHUB_OWNER_PASSWORD"
+        raise SettingsError([f"{variable}: {error.message}"]) from error
+    if owner.outcome == "refused":
+        raise SettingsError(
+            [f"{owner.email} still has the default password, which is never accepted here: set AGENTHUB_OWNER_PASSWORD to replace it"]
+        )
+    if owner.outcome == "absent":
+        _log.warning("there is no owner yet", remedy="set AGENTHUB_OWNER_EMAIL and AGENTHUB_OWNER_PASSWORD, or run: python -m agenthub.cli owner")
+    elif owner.default_password:
+        _log.warning("the default owner is in use: change its password before others can reach this", owner=owner.email)
+    elif owner.outcome != "exists":
+        _log.info("first owner", outcome=owner.outcome, owner=owner.email)
+    return owner.default_password
 
 
 def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Running) -> None:

@@ -110,6 +110,11 @@ def services_for(patterns: Sequence[str]) -> tuple[Service, ...]:
     return tuple(service for service in SERVICES if any(fnmatchcase(service.name, pattern) for pattern in patterns))
 
 
+def needs_of(services: Sequence[Service]) -> frozenset[Need]:
+    """What a process of these services opens."""
+    return frozenset(need for service in services for need in service.needs)
+
+
 def load(service: Service) -> tuple[tuple[str, Blueprint], ...]:
     """Import a service and return its (prefix, blueprint) pairs."""
     module, _, name = service.target.partition(":")

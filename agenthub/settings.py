@@ -38,6 +38,7 @@ class WebSettings:
     port: int
     process_count: int
     thread_count: int
+    worker_timeout_seconds: int
     trusted_proxy_hops: int
     max_body_bytes: int
     metrics_token: str | None = field(default=None, repr=False)
@@ -71,7 +72,7 @@ class AccountSettings:
     session_idle_seconds: int
     session_absolute_seconds: int
     default_owner_allowed: bool
-    """True only with the embedded default storage on a loopback address: then owner@agenthub.com / password is made."""
+    """True only with the embedded default storage on a loopback address: there owner@agenthub.com / password may exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,7 @@ def _web(reader: _Reader) -> WebSettings:
         port=reader.number("PORT", 1, 65535),
         process_count=reader.number("WEB_CONCURRENCY", 1, 256),
         thread_count=reader.number("AGENTHUB_THREADS", 1, 256),
+        worker_timeout_seconds=reader.number("AGENTHUB_WORKER_TIMEOUT_SECONDS", 0, 3600),
         trusted_proxy_hops=reader.number("AGENTHUB_TRUSTED_PROXY_HOPS", 0, 10),
         max_body_bytes=reader.number("AGENTHUB_MAX_BODY_BYTES", 1024 * 1024, 1024**3),
         metrics_token=token,
@@ -262,7 +264,7 @@ def _accounts(reader: _Reader, default_owner_allowed: bool) -> AccountSettings:
     absolute = reader.number("AGENTHUB_SESSION_ABSOLUTE_SECONDS", 60, 366 * 86400)
     if idle > absolute:
         reader.problems.append("AGENTHUB_SESSION_IDLE_SECONDS is more than AGENTHUB_SESSION_ABSOLUTE_SECONDS")
-    return AccountSettings(email, password, idle, absolute, default_owner_allowed and email is None)
+    return AccountSettings(email, password, idle, absolute, default_owner_allowed)
 
 
 def _services(reader: _Reader) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def _is_keyed(operation: Operation) -> bool:
 
 
 def _path_schema(name: str, rule: Rule, declaration: Declaration) -> dict[str, Any]:
-    converter = rule._converters.get(name)  # noqa: SLF001 (werkzeug has no public way to ask)
+    converter = rule._converters.get(name)
     if isinstance(converter, IntegerConverter):
         return {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     if name.endswith("_id") and name not in declaration.free_path:

@@ -13,7 +13,6 @@ from flask import Blueprint, Response, current_app, render_template, request
 from agenthub import __version__
 from agenthub.core.errors import NotFound
 from agenthub.core.json import dumps
-from agenthub.web.access import resources
 from agenthub.web.declare import public, returns, serves, undocumented
 from agenthub.web.openapi import document
 from agenthub.web.probes import READINESS
@@ -73,7 +72,7 @@ def index() -> Response | Mapping[str, Any]:
         findings=findings,
         domains=_by_domain(running),
         signs_in=any(service.name == "platform.authentication" for service in running.services),
-        default_owner=resources().settings.accounts.default_owner_allowed,
+        default_owner=running.default_owner,
         origin=request.host_url.rstrip("/"),
     )
     return _page(page, _PAGE_POLICY)

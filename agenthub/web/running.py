@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from agenthub.registry import Service
+from agenthub.registry import Service, needs_of
 from agenthub.settings import Settings
 
 RUNNING: Final = "agenthub_running"
@@ -30,11 +30,13 @@ class Running:
     started_at: datetime
     services: tuple[Service, ...]
     backends: Backends
+    default_owner: bool
+    """Whether owner@agenthub.com / password opens this system: only on a fresh install that nobody else can reach."""
 
 
-def running(settings: Settings, services: Sequence[Service]) -> Running:
+def running(settings: Settings, services: Sequence[Service], *, default_owner: bool) -> Running:
     """What a process with these settings and services is."""
-    needs = frozenset(need for service in services for need in service.needs)
+    needs = needs_of(services)
     cache = "memcached" if settings.cache.memcached_servers else "redis" if settings.cache.redis_url else "in-process"
     backends = Backends(
         storage=settings.storage.backend,
@@ -42,4 +44,4 @@ def running(settings: Settings, services: Sequence[Service]) -> Running:
         vector="faiss" if "knowledge" in needs else "none",
         embedding=settings.embedding.chosen if "embedders" in needs else "none",
     )
-    return Running(datetime.now(UTC), tuple(services), backends)
+    return Running(datetime.now(UTC), tuple(services), backends, default_owner)
