@@ -35,6 +35,7 @@ from agenthub.storage.rows import storable_text
 from agenthub.storage.sql.compiling import holds, keyed, owned, page
 from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
 from agenthub.storage.sql.limits import OPERATION_SECONDS, RETRY_AFTER_SECONDS, Outage, deadline, expired, remaining_seconds
+from agenthub.storage.sql.locking import locks
 from agenthub.storage.sql.questions import answers, bound
 from agenthub.storage.sql.tables import TableSet
 from agenthub.storage.sql.writes import InsertRun, Step, Writer, steps
@@ -178,6 +179,8 @@ class SqlStorage(Storage):
         try:
             with self.dialect.turn(), self._connected(self.dialect.options_for_writes) as connection, self._translated(connection):
                 ticket = self.dialect.begin(connection)
+                for lock in locks(planned, self.tables) if self.dialect.locks_rows else ():
+                    connection.execute(lock)
                 writer = Writer(connection, self.tables, self.dialect)
                 for step in planned:
                     results += writer.apply(step)

@@ -63,9 +63,10 @@ class Ticket:
 
 
 class SqlDialect(ABC):
-    """One database's ways; `options_for_reads` and `options_for_writes` are SQLAlchemy execution options."""
+    """One database's ways; `locks_rows` says that writers wait for rows, not for the whole database; `options_for_reads` and `options_for_writes` are SQLAlchemy execution options."""
 
     name: str
+    locks_rows: bool
     options_for_reads: ClassVar[Mapping[str, Any]]
     options_for_writes: ClassVar[Mapping[str, Any]]
 

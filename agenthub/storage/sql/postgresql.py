@@ -144,6 +144,7 @@ class PostgresqlDialect(SqlDialect):
     """PostgreSQL 13 and later. With `several_hosts` an outcome is only believed from the server timeline that the write went to."""
 
     name = "postgresql"
+    locks_rows = True
     options_for_reads: ClassVar[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
     options_for_writes: ClassVar[Mapping[str, Any]] = {}
 

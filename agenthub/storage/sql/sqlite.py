@@ -81,6 +81,7 @@ class SqliteDialect(SqlDialect):
     """SQLite 3.35 and later."""
 
     name = "sqlite"
+    locks_rows = False
     options_for_reads: ClassVar[Mapping[str, Any]] = {}
     options_for_writes: ClassVar[Mapping[str, Any]] = {_WRITES: True}
 

@@ -123,7 +123,7 @@ REFUSED = [
     ("weight", 10**400),
     ("weight", "1.0"),
     ("active", 1),
-    ("made_at", datetime(2026, 1, 1)),  # noqa: DTZ001 - naive on purpose
+    ("made_at", datetime(2026, 1, 1)),
     ("made_at", "2026-01-01T00:00:00Z"),
     ("raw", "text"),
     ("data", "text"),

@@ -1,0 +1,63 @@
+"""What a process of the race tests does: `racer.py URL race NAME | pairs NAME | fork`; prints JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from contracts.storage.conftest import opened
+from contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
+
+from agenthub.core.errors import AlreadyExists
+from agenthub.storage.contract import Insert, Storage
+
+
+def race(storage: Storage, name: str) -> dict[str, list[str]]:
+    """Add one 30 times, then try to take 20 names that the others want too."""
+    for _ in range(30):
+        add_one(storage, "a", "k")
+    won = []
+    for i in range(20):
+        try:
+            storage.commit([Insert(THINGS, thing(f"{name}{i}", "b", name=f"name {i:02}"))])
+            won.append(f"name {i:02}")
+        except AlreadyExists:
+            continue
+    return {"won": won}
+
+
+def pairs(storage: Storage, name: str) -> None:
+    """Insert a row in two tables at once, naming each pair that was acknowledged, until killed."""
+    for i in range(10_000):
+        key = f"{name}{i:05}"
+        storage.commit([Insert(THINGS, thing(key)), Insert(EVENTS, event(key))])
+        print(json.dumps(key), flush=True)
+
+
+def fork(storage: Storage) -> dict[str, object]:
+    """Use the storage in a parent and its child at the same time."""
+    before = storage.now()
+    child = os.fork()
+    if child == 0:
+        fine = all(storage.ping() >= 0 for _ in range(50)) and storage.now() >= before
+        storage.close()
+        os._exit(0 if fine else 1)
+    reads = sum(storage.count(THINGS, "nobody") == 0 for _ in range(50))
+    _, status = os.waitpid(child, 0)
+    return {"child": status, "parent_reads": reads, "same": storage.now() >= before}
+
+
+def main(url: str, work: str, *names: str) -> None:
+    """Do the named work."""
+    storage = opened(url)
+    if work == "race":
+        print(json.dumps(race(storage, *names)))
+    elif work == "pairs":
+        pairs(storage, *names)
+    else:
+        print(json.dumps(fork(storage)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
