@@ -20,12 +20,21 @@ _SCAN_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text that can be found, with the document it came from and what is known about it."""
+    """A piece of text that can be found, with the document it came from and what is known about it.
+
+    `context` is the path that leads to it ("Title > Heading"): searched with the text, shown beside it.
+    """
 
     id: str
     document_id: str | None
     text: str
     metadata: Mapping[str, Any]
+    context: str = ""
+
+    @property
+    def searched_text(self) -> str:
+        """What is embedded and indexed: the text and where it stands."""
+        return f"{self.context}\n{self.text}" if self.context else self.text
 
 
 def encode_chunks(chunks: Sequence[Chunk]) -> bytes:
@@ -45,6 +54,8 @@ def encode_chunks(chunks: Sequence[Chunk]) -> bytes:
 
 def _encode(chunk: Chunk, index: int) -> bytes:
     fields = {"id": chunk.id, "document_id": chunk.document_id, "text": chunk.text, "metadata": dict(chunk.metadata)}
+    if chunk.context:
+        fields["context"] = chunk.context
     try:
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError as error:
@@ -58,7 +69,7 @@ def decode_chunk(line: bytes) -> Chunk:
     """
     try:
         fields = orjson.loads(line)
-        return Chunk(fields["id"], fields["document_id"], fields["text"], fields["metadata"])
+        return Chunk(fields["id"], fields["document_id"], fields["text"], fields["metadata"], fields.get("context", ""))
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise CorruptFile("a line of a chunk file is not a chunk") from error
 

@@ -100,7 +100,7 @@ class _Opening:
 
     def _rebuilt_keywords(self) -> KeywordIndex:
         analyzer = analyzer_of(self._header.language)
-        return KeywordIndex.of((chunk.text for chunk in self._lines.chunks()), analyzer)
+        return KeywordIndex.of((chunk.searched_text for chunk in self._lines.chunks()), analyzer)
 
     def _columns(self) -> Columns:
         return Columns.decode(self._volume.load(self._kb_id, self._header.files[FILTERS]), self._header.chunk_count)

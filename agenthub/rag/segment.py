@@ -150,7 +150,7 @@ def write_segment(
         VECTORS: units.astype("<f4", copy=False).data.cast("B"),
         CHUNKS: memoryview(lines),
         INDEX: build_index(units, kind),
-        KEYWORDS: memoryview(KeywordIndex.of((chunk.text for chunk in rows), analyzer).encode()),
+        KEYWORDS: memoryview(KeywordIndex.of((chunk.searched_text for chunk in rows), analyzer).encode()),
         FILTERS: memoryview(Columns.of(rows).encode()),
     }
     draft = SegmentHeader(random_name(), len(chunks), signature, units.shape[1], language, analyzer.signature, kind, {})

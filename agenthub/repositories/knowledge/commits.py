@@ -194,7 +194,7 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
     def _lost(self, current: KnowledgeBase, pointer: Pointer, staging: Staging | None, error: Exception) -> None:
         """A refused commit: drop its manifest, and go on only where another try can succeed."""
         if pointer.name != current.manifest_name:
-            self.engine.volume.discard(current.id, [FileRef(pointer.name, pointer.length_bytes, pointer.sha256)])
+            self.engine.discard_manifest(current.id, pointer)
         latest = self._bases.get(current.tenant_id, current.id)
         if latest.pointer != current.pointer:
             return

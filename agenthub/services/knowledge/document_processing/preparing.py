@@ -82,13 +82,8 @@ def prepare(resources: Resources, base: KnowledgeBase, upload: Upload, creator: 
     parsed, drafts = read_and_cut(base, upload)
     document = _document(base, upload, parsed, len(drafts), creator, now)
     chunks = tuple(_chunk(document, position, draft) for position, draft in enumerate(drafts))
-    vectors = embedder.embed([text_to_embed(chunk) for chunk in chunks])
+    vectors = embedder.embed([chunk.searched_text for chunk in chunks])
     return Prepared(upload, document, chunks, vectors)
-
-
-def text_to_embed(chunk: Chunk) -> str:
-    """What is embedded for a chunk: its place in the document helps to tell what it is about."""
-    return f"{chunk.context}\n{chunk.text}" if chunk.context else chunk.text
 
 
 def stack(vectors: Sequence[NDArray[float32]]) -> NDArray[float32]:
