@@ -45,16 +45,22 @@ Count = Annotated[int, Field(ge=0, le=_INT64)]
 
 
 def _rfc3339(value: Any) -> Any:
-    if isinstance(value, str) and (len(value) < 20 or value[10] not in "Tt "):
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or len(value) < 20 or value[10] not in "Tt ":
         raise ValueError("should be a time such as 2026-01-31T12:00:00Z")
     return value
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("should be a time of the years 1 to 9999 in UTC") from error
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
+# Not strict: after a validator in Python, pydantic no longer knows that a text came from JSON, where texts are how times are said.
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339), AfterValidator(_utc)]
 """An RFC 3339 time with its zone; kept and answered in UTC."""
 
 MAX_METADATA_BYTES: Final = 16_384
