@@ -49,7 +49,7 @@ def _rfc3339(value: Any) -> Any:
         return value
     if not isinstance(value, str) or len(value) < 20 or value[10] not in "Tt ":
         raise ValueError("should be a time such as 2026-01-31T12:00:00Z")
-    return value
+    return datetime.fromisoformat(value.upper())
 
 
 def _utc(value: datetime) -> datetime:
@@ -59,8 +59,8 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("should be a time of the years 1 to 9999 in UTC") from error
 
 
-# Not strict: after a validator in Python, pydantic no longer knows that a text came from JSON, where texts are how times are said.
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339), AfterValidator(_utc)]
+# The text is parsed here: after a validator in Python, pydantic, being strict, no longer takes a text for a time.
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
 """An RFC 3339 time with its zone; kept and answered in UTC."""
 
 MAX_METADATA_BYTES: Final = 16_384
