@@ -48,7 +48,7 @@ def hits(api: Api, base: str, query: str, **more: Any) -> list[dict[str, Any]]:
 
 def test_a_text_is_searchable_when_it_is_acknowledged(api: Api, base: str) -> None:
     document = api.post(f"{base}/documents", {"title": "Otters", "text": "Otters hold hands while they sleep.", "metadata": {"kind": "fact"}}, 201)
-    assert document["generation"] == 1
+    assert document["generation"] == 2  # the first, empty generation is 1
     assert document["chunk_count"] == 1
     hit = hits(api, base, "which animals hold hands?")[0]
     assert (hit["document_id"], hit["text"]) == (document["id"], "Otters hold hands while they sleep.")
@@ -68,7 +68,7 @@ def test_every_readable_kind_is_taken_and_the_scan_refused(api: Api, base: str) 
     answer = upload(api, base, *READABLE, "scanned-no-text.pdf", status=207)
     assert [item["status"] for item in answer["items"]] == [201] * 7 + [422]
     assert answer["items"][-1]["error"]["code"] == "unsupported_document"
-    assert (answer["accepted"], answer["refused"], answer["generation"]) == (7, 1, 1)
+    assert (answer["accepted"], answer["refused"], answer["generation"]) == (7, 1, 2)
     assert len(api.get(f"{base}/documents?limit=200")["items"]) == 7
     expectations = {
         "Which teacher did Aristotle have?": ("aristotle.txt", "Plato"),
@@ -92,7 +92,7 @@ def test_what_can_not_be_read_leaves_nothing(api: Api, base: str) -> None:
     assert error["code"] == "unsupported_document"
     assert "text" in error["message"]
     assert api.get(f"{base}/documents")["items"] == []
-    assert api.get(base)["generation"] == 0
+    assert api.get(base)["generation"] == 1
     folder = api.app.extensions["agenthub"].knowledge.volume.root / base.rsplit("/", 1)[1]
     assert [path.parent.name for path in folder.rglob("*") if path.is_file()] == ["manifests"]
 
@@ -109,7 +109,7 @@ def test_a_replaced_document_answers_with_its_new_content_only(api: Api, base: s
     document = api.post(f"{base}/documents", {"title": "Notes", "text": "The meeting is on Tuesday."}, 201)
     path = f"{base}/documents/{document['id']}"
     replaced = api.call("PUT", path, 200, json={"title": "Notes", "text": "The meeting moved to Friday."})
-    assert (replaced["id"], replaced["revision"], replaced["generation"]) == (document["id"], 2, 2)
+    assert (replaced["id"], replaced["revision"], replaced["generation"]) == (document["id"], 2, 3)
     texts = [hit["text"] for hit in hits(api, base, "when is the meeting")]
     assert texts == ["The meeting moved to Friday."]
     assert api.get(base)["chunk_count"] == 1
@@ -131,7 +131,7 @@ def test_a_deleted_document_is_found_by_nothing(api: Api, base: str) -> None:
     path = f"{base}/documents/{document['id']}"
     chunk = api.get(f"{path}/chunks")["items"][0]["id"]
     gone = api.call("DELETE", path, 200)
-    assert (gone["deleted"], gone["missing"], gone["generation"]) == ([document["id"]], [], 3)
+    assert (gone["deleted"], gone["missing"], gone["generation"]) == ([document["id"]], [], 4)
     for mode in ("semantic", "keyword", "hybrid"):
         assert document["id"] not in [hit["document_id"] for hit in hits(api, base, "zebra code word", mode=mode)]
     api.refused("GET", path, 404, "not_found")
@@ -165,7 +165,7 @@ def test_a_document_of_another_knowledge_base_is_not_found(api: Api, base: str) 
 def test_a_preview_keeps_nothing(api: Api, base: str) -> None:
     preview = api.post(f"{base}/documents/preview", {"title": "a", "text": "# Head\n\nBody text."})
     assert preview["chunk_count"] == len(preview["chunks"]) == 1
-    assert api.get(base)["generation"] == 0
+    assert api.get(base)["generation"] == 1
 
 
 def test_a_deleted_knowledge_base_is_gone_with_all_its_documents(api: Api, base: str) -> None:
@@ -202,7 +202,7 @@ def test_names_are_unique_whatever_their_case(api: Api) -> None:
 )
 def test_a_bad_document_is_refused_by_field(api: Api, base: str, field: str, body: dict[str, Any]) -> None:
     api.refused("POST", f"{base}/documents", 422, "invalid_input", field, json=body)
-    assert api.get(base)["generation"] == 0
+    assert api.get(base)["generation"] == 1
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..\\..\\boot.ini", "/abs/olute.txt", "a\nb.txt", "ＣＯＮ.txt", "x" * 500 + ".txt"])
@@ -220,7 +220,7 @@ def test_a_repeated_key_adds_a_document_once(api: Api, base: str) -> None:
     again = api.send("POST", f"{base}/documents", **send)
     assert first.status_code == again.status_code == 201
     assert first.data == again.data
-    assert first.headers["X-KB-Generation"] == again.headers["X-KB-Generation"] == "1"
+    assert first.headers["X-KB-Generation"] == again.headers["X-KB-Generation"] == "2"
     assert api.get(base)["document_count"] == 1
 
 
@@ -238,7 +238,7 @@ def test_racing_writers_lose_nothing(api: Api, base: str) -> None:
 
     answers = race(api, [write(number) for number in range(8)])
     assert {answer.status_code for answer in answers} == {201}
-    assert sorted(answer.get_json()["generation"] for answer in answers) == list(range(1, 9))
+    assert sorted(answer.get_json()["generation"] for answer in answers) == list(range(2, 10))
     assert api.get(base)["chunk_count"] == 8
     found = {hit["document_id"] for hit in hits(api, base, "fact number", top_k=100)}
     assert found == {answer.get_json()["id"] for answer in answers}

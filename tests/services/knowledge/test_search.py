@@ -137,7 +137,7 @@ def test_own_vectors_as_numbers_and_as_base64(api: Api, own: str) -> None:
         {"id": "north", "text": "polar star", "vector": base64.b64encode(np.array([0, 2, 0, 0], "<f4").tobytes()).decode()},
     ]
     added = api.post(f"{own}/chunks", {"items": items})
-    assert (added["generation"], added["added"], added["replaced"], added["ids"]) == (1, 2, 0, ["east", "north"])
+    assert (added["generation"], added["added"], added["replaced"], added["ids"]) == (2, 2, 0, ["east", "north"])
     assert ids(api.post(f"{own}/search", {"vector": [0.1, 5, 0, 0]})) == ["north", "east"]
     assert ids(api.post(f"{own}/search", {"query": "sunrise"})) == ["east"]
     hybrid = api.post(f"{own}/search", {"query": "sunrise", "vector": [1, 0, 0, 0]})
@@ -159,7 +159,7 @@ def test_own_vectors_as_numbers_and_as_base64(api: Api, own: str) -> None:
 def test_a_bad_vector_is_refused_and_nothing_is_kept(api: Api, own: str, field: str, vector: Any) -> None:
     items = [{"text": "fine", "vector": [1, 0, 0, 0]}, {"text": "bad", "vector": vector}]
     api.refused("POST", f"{own}/chunks", 422, "invalid_input", field, json={"items": items})
-    assert api.get(own)["generation"] == 0
+    assert api.get(own)["generation"] == 1
 
 
 def test_a_chunk_sent_again_under_its_id_is_replaced(api: Api, own: str) -> None:
@@ -175,7 +175,7 @@ def test_a_chunk_sent_again_under_its_id_is_replaced(api: Api, own: str) -> None
 def test_deleted_chunks_are_gone(api: Api, own: str) -> None:
     api.post(f"{own}/chunks", {"items": [{"id": key, "text": key, "vector": [1, 0, 0, 1]} for key in "abc"]})
     answer = api.post(f"{own}/chunks/delete", {"ids": ["a", "zz"]})
-    assert (answer["deleted"], answer["missing"], answer["generation"]) == (["a"], ["zz"], 2)
+    assert (answer["deleted"], answer["missing"], answer["generation"]) == (["a"], ["zz"], 3)
     assert set(ids(api.post(f"{own}/search", {"vector": [1, 0, 0, 1]}))) == {"b", "c"}
     assert api.get(own)["chunk_count"] == 2
 

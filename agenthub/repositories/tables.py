@@ -1,0 +1,33 @@
+"""Every table there is: what migrations are made and checked against."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRepository
+from agenthub.repositories.knowledge.documents import DocumentRepository
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES
+from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
+from agenthub.repositories.platform.api_keys import API_KEYS
+from agenthub.repositories.platform.login_throttle import LOGIN_COUNTERS
+from agenthub.repositories.platform.organizations import ORGANIZATIONS
+from agenthub.repositories.platform.sessions import SESSIONS
+from agenthub.repositories.platform.users import USERS
+
+TABLES: Final = (
+    ORGANIZATIONS,
+    USERS,
+    SESSIONS,
+    API_KEYS,
+    LOGIN_COUNTERS,
+    APPLIED_OPERATIONS,
+    AUDIT_EVENTS,
+    KnowledgeBaseRepository.table,
+    DocumentRepository.table,
+    OPERATIONS,
+    INTENTS,
+    TOMBSTONES,
+    AgentRepository.table,
+    AgentVersionRepository.table,
+)
