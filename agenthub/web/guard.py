@@ -5,13 +5,14 @@ Denied by default: an application with a view that says nothing about access is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, request
 
 from agenthub.core.errors import PermissionDenied, Unauthenticated
-from agenthub.repositories.operations import AuditTrail, Operation, audit_event
+from agenthub.repositories.operations import Operation
+from agenthub.repositories.platform.audit_events import note_refusal
 from agenthub.repositories.platform.principals import Principal, Principals
 from agenthub.web.access import actor_of, resources, state
 from agenthub.web.answers import render
@@ -107,7 +108,5 @@ def _note_refusal(caller: Principal, permission: str) -> None:
     """Audit a refused change. Reading what one may not is answered 403 without a row: a client that polls would flood the log."""
     if request.method not in WRITES:
         return
-    storage = resources().storage
-    details: Mapping[str, Any] = {"permission": permission, "method": request.method, "route": str(request.url_rule)}
-    event = audit_event(actor_of(caller), caller.tenant_id, "access.refuse", "route", None, storage.now(), "denied", details)
-    AuditTrail(storage).note([event])
+    details = {"permission": permission, "method": request.method, "route": str(request.url_rule)}
+    note_refusal(resources().storage, actor_of(caller), caller.tenant_id, "access.refuse", kind="route", details=details)

@@ -162,8 +162,16 @@ def validate(model: type[BaseModel], value: Any, raw: bytes | None = None) -> Ba
     try:
         return model.model_validate_json(dumps(value) if raw is None else raw, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=True, include_input=False)[0]
-        raise InvalidInput(_message(first), field=_path(first, value)) from None
+        path, worst = _most_telling(error.errors(include_url=False, include_context=True, include_input=False), value)
+        raise InvalidInput(_message(worst), field=path or None) from None
+
+
+def _most_telling(errors: Sequence[ErrorDetails], value: Any) -> tuple[str, ErrorDetails]:
+    """The first error; where it stands for one choice of several, the one of another choice that got deepest into the same input."""
+    paths = [_path(error, value) for error in errors]
+    deeper = [index for index, path in enumerate(paths) if path == paths[0] or path.startswith((f"{paths[0]}.", f"{paths[0]}["))]
+    best = max(deeper, key=lambda index: (paths[index].count(".") + paths[index].count("["), -index))
+    return paths[best], errors[best]
 
 
 def _message(error: ErrorDetails) -> str:
@@ -177,7 +185,7 @@ def _message(error: ErrorDetails) -> str:
     return error["msg"].replace("Input should", "must").replace("String should", "must").replace("Value error, ", "")
 
 
-def _path(error: ErrorDetails, value: Any) -> str | None:
+def _path(error: ErrorDetails, value: Any) -> str:
     """The path into the input; names that pydantic adds for unions and the like are left out."""
     path = ""
     for index, step in enumerate(error["loc"]):
@@ -187,7 +195,7 @@ def _path(error: ErrorDetails, value: Any) -> str | None:
                 path, value = f"{path}[{step}]", value[step]
         elif isinstance(value, dict) and (step in value or (last and error["type"] == "missing")):
             path, value = f"{path}.{step}" if path else step, value.get(step)
-    return path or None
+    return path
 
 
 def max_upload_bytes() -> int:

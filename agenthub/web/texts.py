@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -46,7 +47,7 @@ def _one(name: str, text: str, kind: Kind) -> Any:
             raise InvalidInput("must be a whole number", field=name)
         return int(text)
     if kind == "number":
-        if not _NUMBER.match(text):
+        if not _NUMBER.match(text) or not math.isfinite(float(text)):
             raise InvalidInput("must be a number", field=name)
         return float(text)
     if kind == "boolean":

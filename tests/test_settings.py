@@ -1,0 +1,136 @@
+"""Settings: one mapping in, one frozen object or all problems out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agenthub.core.errors import SettingsError
+from agenthub.settings import VARIABLES, Settings
+
+
+def problems_of(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environment)
+    return "\n".join(caught.value.problems)
+
+
+def test_nothing_set_means_the_embedded_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings.storage.backend == "sqlite"
+    assert settings.storage.url.endswith("/data/agenthub.sqlite3")
+    assert settings.volume_path == Path("data/knowledge").absolute()
+    assert settings.web.port == 5000
+    assert settings.web.on_loopback
+    assert settings.services == ("*",)
+    assert settings.result_cache and settings.rate_limits
+
+
+def test_reading_is_pure_and_equal_for_equal_mappings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1234")
+    assert Settings.from_env({}) == Settings.from_env({})
+    assert Settings.from_env({}).web.port == 5000
+
+
+def test_every_problem_is_reported_at_once_and_by_name() -> None:
+    text = problems_of(
+        {
+            "PORT": "http",
+            "AGENTHUB_THREADS": "0",
+            "AGENTHUB_LOG_FORMAT": "xml",
+            "AGENTHUB_RESULT_CACHE": "maybe",
+            "AGENTHUB_OWNER_EMAIL": "a@example.com",
+            "EMBEDDING_API_KEY": "k",
+            "AGENTHUB_SERVISES": "knowledge.*",
+            "MEMCACHED_SERVERS": "a:1",
+            "REDIS_URL": "redis://b",
+            "DATABASE_URL": "mysql://x/y",
+            "AGENTHUB_FAILPOINTS": "boom",
+        }
+    )
+    for name in (
+        "PORT",
+        "AGENTHUB_THREADS",
+        "AGENTHUB_LOG_FORMAT",
+        "AGENTHUB_RESULT_CACHE",
+        "AGENTHUB_OWNER_PASSWORD",
+        "EMBEDDING_BASE_URL",
+        "did you mean AGENTHUB_SERVICES?",
+        "MEMCACHED_SERVERS and REDIS_URL",
+        "mysql",
+        "AGENTHUB_FAILPOINTS",
+    ):
+        assert name in text
+
+
+def test_an_empty_value_counts_as_unset() -> None:
+    assert Settings.from_env({variable.name: "" for variable in VARIABLES}) == Settings.from_env({})
+
+
+def test_bigquery_is_refused_by_name_unless_a_database_url_wins() -> None:
+    assert "arrives with issue E" in problems_of({"GOOGLE_CLOUD_PROJECT": "p"})
+    assert Settings.from_env({"GOOGLE_CLOUD_PROJECT": "p", "DATABASE_URL": "memory://"}).storage.backend == "memory"
+
+
+@pytest.mark.parametrize("name", ["MEMCACHED_SERVERS", "REDIS_URL"])
+def test_a_shared_cache_is_refused_by_name(name: str) -> None:
+    assert name in problems_of({name: "anything:1"})
+
+
+def test_no_secret_is_shown() -> None:
+    settings = Settings.from_env(
+        {
+            "DATABASE_URL": "postgresql://u:canary-one@h/d",
+            "AGENTHUB_OWNER_EMAIL": "a@example.com",
+            "AGENTHUB_OWNER_PASSWORD": "canary-two",
+            "AGENTHUB_METRICS_TOKEN": "canary-three-long-enough",
+            "EMBEDDING_BASE_URL": "https://h/v1",
+            "EMBEDDING_MODEL": "m",
+            "EMBEDDING_API_KEY": "canary-four",
+        }
+    )
+    assert "canary" not in repr(settings)
+    assert "canary" not in settings.storage.describe()
+
+
+def test_wrong_values_of_secrets_are_not_echoed() -> None:
+    assert "short-canary" not in problems_of({"AGENTHUB_METRICS_TOKEN": "short-canary"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({}, True),
+        ({"AGENTHUB_HOST": "localhost"}, True),
+        ({"AGENTHUB_HOST": "::1"}, True),
+        ({"AGENTHUB_HOST": "0.0.0.0"}, False),
+        ({"AGENTHUB_HOST": "10.0.0.7"}, False),
+        ({"AGENTHUB_HOST": "example.com"}, False),
+        ({"DATABASE_URL": "memory://"}, False),
+        ({"DATABASE_URL": "postgresql://h/d"}, False),
+    ],
+)
+def test_the_default_owner_is_for_the_embedded_default_on_loopback_only(environment: dict[str, str], allowed: bool) -> None:
+    assert Settings.from_env(environment).accounts.default_owner_allowed is allowed
+
+
+def test_cloud_run_is_noticed() -> None:
+    assert Settings.from_env({"K_SERVICE": "x"}).storage.on_cloud_run
+
+
+def test_session_times_must_not_contradict() -> None:
+    text = problems_of({"AGENTHUB_SESSION_IDLE_SECONDS": "7200", "AGENTHUB_SESSION_ABSOLUTE_SECONDS": "3600"})
+    assert "AGENTHUB_SESSION_IDLE_SECONDS" in text
+
+
+def test_each_variable_is_listed_once_with_a_description() -> None:
+    names = [variable.name for variable in VARIABLES]
+    assert len(names) == len(set(names))
+    assert all(variable.description for variable in VARIABLES)
+    assert {variable.name for variable in VARIABLES if variable.secret} >= {"DATABASE_URL", "EMBEDDING_API_KEY", "AGENTHUB_OWNER_PASSWORD"}
+
+
+def test_the_defaults_of_the_table_are_accepted_as_values() -> None:
+    stated = {variable.name: variable.default for variable in VARIABLES if variable.default}
+    assert Settings.from_env(stated) == Settings.from_env({})
