@@ -71,7 +71,7 @@ def test_every_readable_kind_is_taken_and_the_scan_refused(api: Api, base: str) 
     assert (answer["accepted"], answer["refused"], answer["generation"]) == (7, 1, 2)
     assert len(api.get(f"{base}/documents?limit=200")["items"]) == 7
     expectations = {
-        "Which teacher did Aristotle have?": ("aristotle.txt", "Plato"),
+        "At what age did Aristotle join the Academy of his teacher?": ("aristotle.txt", "Plato"),
         "how long does gcsfuse cache negative stat entries": ("gcsfuse-semantics.md", "negative"),
         "password length at least": ("asvs", "password"),
     }
@@ -205,12 +205,12 @@ def test_a_bad_document_is_refused_by_field(api: Api, base: str, field: str, bod
     assert api.get(base)["generation"] == 1
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "..\\..\\boot.ini", "/abs/olute.txt", "a\nb.txt", "ＣＯＮ.txt", "x" * 500 + ".txt"])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..\\..\\boot.ini", "/abs/olute.txt", "a\tb.txt", "ＣＯＮ.txt", "x" * 500 + ".txt"])
 def test_hostile_file_names_are_only_shown(api: Api, base: str, name: str) -> None:
     data = {"files": [(io.BytesIO(b"plain words in a file"), name)]}
     document = api.call("POST", f"{base}/documents", 201, data=data, content_type="multipart/form-data")
     shown = document["filename"]
-    assert "/" not in shown and "\\" not in shown and "\n" not in shown and len(shown) <= 255
+    assert "/" not in shown and "\\" not in shown and "\t" not in shown and len(shown) <= 255
     assert api.send("GET", f"{base}/documents/{document['id']}/original").data == b"plain words in a file"
 
 

@@ -117,7 +117,9 @@ def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk
 
 
 def _chunk(document: Document, position: int, draft: ChunkDraft) -> Chunk:
-    place = {"position": position, "start": draft.start, "end": draft.end, "title": document.title}
+    """The client's own metadata wins over what the file says: its filters find what it sent. Only offsets are always ours."""
+    known: dict[str, Any] = {**draft.metadata, "title": document.title}
     if document.filename:
-        place["filename"] = document.filename
-    return Chunk(new_id(), document.id, draft.text, {**document.metadata, **draft.metadata, **place}, draft.context)
+        known["filename"] = document.filename
+    place = {"position": position, "start": draft.start, "end": draft.end}
+    return Chunk(new_id(), document.id, draft.text, {**known, **document.metadata, **place}, draft.context)
