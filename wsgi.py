@@ -6,7 +6,10 @@ Where nobody says on which address it listens, it counts as reachable from outsi
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from agenthub.factory import start
 
-app = start({**os.environ, "AGENTHUB_HOST": os.environ.get("AGENTHUB_HOST") or "0.0.0.0"})
+BOOT_ERROR: Final = 3  # gunicorn stops at this status; at any other it would start workers in vain for ever
+
+app = start({**os.environ, "AGENTHUB_HOST": os.environ.get("AGENTHUB_HOST") or "0.0.0.0"}, exit_status=BOOT_ERROR)

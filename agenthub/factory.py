@@ -100,12 +100,12 @@ def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Run
     _log.info("starting", version=__version__, services=names, **backends, database=resources.settings.storage.describe())
 
 
-def start(environment: Mapping[str, str]) -> Flask:
-    """The application of a real process: logs configured, and a start that can't be is one clear message and exit status 1."""
+def start(environment: Mapping[str, str], *, exit_status: int = 1) -> Flask:
+    """The application of a real process: logs configured, and a start that can't be is one clear message and this exit status."""
     try:
         settings = Settings.from_env(environment)
         configure_logs(settings.log)
         return create_app(settings)
     except AgentHubError as error:
         sys.stderr.write(f"{error.message}\n")
-        sys.exit(1)
+        sys.exit(exit_status)

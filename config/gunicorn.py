@@ -102,6 +102,7 @@ def on_starting(server: Any) -> None:
     """In the first process, before any worker: refuse a taken port, prepare what workers inherit."""
     for address in server.address:
         _refuse_taken(address)
+    os.environ["AGENTHUB_HOST"] = _reachable_host(server.address)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     _prepare_metrics(server)
@@ -128,6 +129,15 @@ def on_exit(server: Any) -> None:
     """Remove the directory of metrics if it was made here."""
     if metrics := getattr(server, "agenthub_metrics", None):
         shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _reachable_host(addresses: list[Any]) -> str:
+    """The address the application judges by whether others can reach it: what is really listened on, also with `-b`.
+
+    Anything but loopback wins; behind a unix socket stands a proxy, so that counts as everywhere.
+    """
+    hosts = [address[0] if isinstance(address, tuple) else "0.0.0.0" for address in addresses]
+    return next((host for host in hosts if host != "::1" and not host.startswith("127.")), hosts[0])
 
 
 def _refuse_taken(address: Any) -> None:

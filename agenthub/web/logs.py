@@ -42,7 +42,7 @@ def configure_logs(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     logging.captureWarnings(True)
     _adopt("gunicorn.error", logging.INFO, handler)
-    for name in ("werkzeug", "sqlalchemy", "alembic", "urllib3", "httpx", "httpcore", "openai", "pypdf"):
+    for name in ("werkzeug", "sqlalchemy", "alembic", "urllib3", "httpx", "httpcore", "openai", "pypdf", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
