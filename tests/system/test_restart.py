@@ -16,9 +16,10 @@ def answers(client: Remote, base: str) -> Any:
 
 
 def test_nothing_acknowledged_is_lost_when_the_power_button_is_hit(tmp_path: Path) -> None:
-    server = AgentHubServer(tmp_path).start()
+    owner = {"AGENTHUB_OWNER_EMAIL": "owner@example.com", "AGENTHUB_OWNER_PASSWORD": "correct horse battery staple"}
+    server = AgentHubServer(tmp_path, **owner).start()
     try:
-        client = Remote(server.url).login("owner@agenthub.com", "password")
+        client = Remote(server.url).login(*owner.values())
         base = client.post("/api/knowledge-bases", {"name": "library"}, 201)["id"]
         agent = client.post("/api/agents", {"name": "Librarian", "knowledge_base_ids": [base]}, 201)
         files = [("files", (p.name, p.read_bytes())) for p in sorted(DOCUMENTS.iterdir()) if p.suffix in (".txt", ".md", ".html", ".xlsx", ".csv")]
@@ -28,7 +29,7 @@ def test_nothing_acknowledged_is_lost_when_the_power_button_is_hit(tmp_path: Pat
         server.kill()
         server.start()
         again = Remote(server.url, client.token)
-        assert again.get("/api/auth/me")["email"] == "owner@agenthub.com"
+        assert again.get("/api/auth/me")["email"] == "owner@example.com"
         assert again.get(f"/api/agents/{agent['id']}") == agent
         assert answers(again, base) == before
         assert server.stop() == 0

@@ -26,7 +26,6 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.resources import Resources
 
-LIMITS: Final = ParsingLimits()
 _PARSERS: Final = threading.BoundedSemaphore(2)
 """How many documents one process parses at once: each may take 512 MiB in its child process."""
 
@@ -63,13 +62,13 @@ def settings_of(base: KnowledgeBase) -> ChunkingSettings:
     return ChunkingSettings(**chunking)
 
 
-def read_and_cut(base: KnowledgeBase, upload: Upload) -> tuple[ParsedDocument, list[ChunkDraft]]:
+def read_and_cut(base: KnowledgeBase, upload: Upload, limits: ParsingLimits) -> tuple[ParsedDocument, list[ChunkDraft]]:
     """The document and its chunks.
 
     Raises: UnsupportedDocument with the reason when it can't be read; PayloadTooLarge when it is over a bound.
     """
     with _PARSERS:
-        parsed = parse_safely(upload.data, upload.filename or "", upload.media_type, LIMITS)
+        parsed = parse_safely(upload.data, upload.filename or "", upload.media_type, limits)
     return parsed, chunk_document(parsed, settings_of(base))
 
 
@@ -79,7 +78,7 @@ def prepare(resources: Resources, base: KnowledgeBase, upload: Upload, creator: 
     Raises: as `read_and_cut` and `pinned_embedder`; ProviderFailure when the embedding endpoint fails.
     """
     embedder = pinned_embedder(resources.embedders, base)
-    parsed, drafts = read_and_cut(base, upload)
+    parsed, drafts = read_and_cut(base, upload, resources.settings.parsing)
     document = _document(base, upload, parsed, len(drafts), creator, now)
     chunks = tuple(_chunk(document, position, draft) for position, draft in enumerate(drafts))
     vectors = embedder.embed([chunk.searched_text for chunk in chunks])

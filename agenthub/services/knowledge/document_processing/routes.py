@@ -140,7 +140,7 @@ def preview_document(knowledge_base_id: str, body: DocumentForm | DocumentText, 
     if not isinstance(body, DocumentText) and not files:
         raise InvalidInput("send a file, or a JSON body with title and text", field="files")
     upload = _text_upload(body) if isinstance(body, DocumentText) else _uploads(files, body)[0]
-    parsed, drafts = read_and_cut(base, upload)
+    parsed, drafts = read_and_cut(base, upload, resources().settings.parsing)
     chunks = tuple(DraftOut(text=d.text, context=d.context, metadata=dict(d.metadata), start=d.start, end=d.end) for d in drafts)
     return PreviewOut(
         title=parsed.title,
