@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from servers.postgresql import MissingServer, PostgresqlServer, create_database, drop_database
+from tests.servers.postgresql import MissingServer, PostgresqlServer, create_database, drop_database
 
 
 def _start() -> PostgresqlServer:

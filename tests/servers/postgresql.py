@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg2
 
 INSTALL: Final = "apt-get install -y --no-install-recommends postgresql"
-_SETTINGS: Final = "-c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=120"
+_SETTINGS: Final = "-c listen_addresses='' -c fsync=off -c full_page_writes=off -c max_connections=120"
 
 
 class MissingServer(Exception):

@@ -34,7 +34,15 @@ from agenthub.storage.contract import (
 from agenthub.storage.rows import storable_text
 from agenthub.storage.sql.compiling import holds, keyed, owned, page
 from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
-from agenthub.storage.sql.limits import OPERATION_SECONDS, RETRY_AFTER_SECONDS, Outage, deadline, expired, remaining_seconds
+from agenthub.storage.sql.limits import (
+    GREETING_SECONDS,
+    OPERATION_SECONDS,
+    RETRY_AFTER_SECONDS,
+    Outage,
+    deadline,
+    expired,
+    remaining_seconds,
+)
 from agenthub.storage.sql.locking import locks
 from agenthub.storage.sql.questions import answers, bound
 from agenthub.storage.sql.tables import TableSet
@@ -126,7 +134,7 @@ class SqlStorage(Storage):
         return self._tries(READ_TRIES, lambda: self._read_once(work))
 
     def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._connected(self.dialect.options_for_reads) as connection, self._translated(connection):
+        with self._connected() as connection, self._translated(connection), self.dialect.reading(connection):
             return work(connection)
 
     def _tries(self, tries: int, work: Callable[[], T]) -> T:
@@ -145,10 +153,11 @@ class SqlStorage(Storage):
         raise AssertionError("unreachable: the last try returns or raises")
 
     @contextmanager
-    def _connected(self, options: Mapping[str, Any]) -> Iterator[sa.Connection]:
+    def _connected(self) -> Iterator[sa.Connection]:
         self._outage.check()
         try:
-            connection = self.engine.connect()
+            with deadline(remaining_seconds(GREETING_SECONDS)):
+                connection = self.engine.connect()
         except sa.exc.TimeoutError as error:
             raise StorageUnavailable("all database connections are in use", retry_after_seconds=RETRY_AFTER_SECONDS) from error
         except sa.exc.DBAPIError as error:
@@ -157,7 +166,7 @@ class SqlStorage(Storage):
             raise StorageUnavailable("the database can't be reached", retry_after_seconds=RETRY_AFTER_SECONDS) from error
         self._outage.recovered()
         try:
-            yield connection.execution_options(**options)
+            yield connection
         finally:
             # Giving back rolls back, over a line that may be dead by now; what was raised inside says more.
             with suppress(sa.exc.DBAPIError):
@@ -177,7 +186,7 @@ class SqlStorage(Storage):
         results: list[Row | None] = []
         sent: Ticket | None = None
         try:
-            with self.dialect.turn(), self._connected(self.dialect.options_for_writes) as connection, self._translated(connection):
+            with self.dialect.turn(), self._connected() as connection, self._translated(connection):
                 ticket = self.dialect.begin(connection)
                 for lock in locks(planned, self.tables) if self.dialect.locks_rows else ():
                     connection.execute(lock)
@@ -198,7 +207,7 @@ class SqlStorage(Storage):
 
         Raises: OutcomeUnknown when the server can't be asked in time.
         """
-        outcome = self.dialect.outcome(ticket, lambda: self._connected(self.dialect.options_for_reads))
+        outcome = self.dialect.outcome(ticket, self._connected)
         if outcome == "aborted":
             return False
         if outcome == "committed" and self._visible(planned, results):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
@@ -63,12 +63,10 @@ class Ticket:
 
 
 class SqlDialect(ABC):
-    """One database's ways; `locks_rows` says that writers wait for rows, not for the whole database; `options_for_reads` and `options_for_writes` are SQLAlchemy execution options."""
+    """One database's ways; `locks_rows` says that writers wait for rows, not for the whole database."""
 
     name: str
     locks_rows: bool
-    options_for_reads: ClassVar[Mapping[str, Any]]
-    options_for_writes: ClassVar[Mapping[str, Any]]
 
     @abstractmethod
     def insert(self, target: sa.Table) -> PostgresqlInsert | SqliteInsert:
@@ -89,6 +87,10 @@ class SqlDialect(ABC):
     @abstractmethod
     def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         """The statement, keeping others from changing its rows until the transaction ends."""
+
+    @abstractmethod
+    def reading(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Run a read without the round trips of a transaction."""
 
     @abstractmethod
     def turn(self) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from typing import Final
 from agenthub.core.errors import StorageUnavailable
 
 OPERATION_SECONDS: Final = 9.0
+GREETING_SECONDS: Final = 3.0  # for a pooled connection to show that it lives; a new one has libpq's connect_timeout
 SETTLING_SECONDS: Final = 3.0
 RETRY_AFTER_SECONDS: Final = 2.0
 OUTAGE_SECONDS: Final = 1.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
+import psycopg2
 import psycopg2.extensions
 import sqlalchemy as sa
 from flask import Flask
@@ -38,9 +39,7 @@ from agenthub.storage.sql.watchdog import Watchdog
 
 CONNECT_SECONDS: Final = 5
 CALL_SECONDS: Final = 6.0  # over statement_timeout, so that a living server speaks first
-SESSION: Final = (
-    "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC -c client_encoding=UTF8"
-)
+SESSION: Final = "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed"
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 _CONTENDED: Final = frozenset({"40001", "40P01"})
 _NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
@@ -134,7 +133,6 @@ def engine_options(target: PostgresqlTarget, watchdog: Watchdog) -> dict[str, An
         "pool_pre_ping": True,
         "pool_recycle": 1800,
         "pool_use_lifo": True,
-        "isolation_level": "READ COMMITTED",
         "use_native_hstore": False,
         "connect_args": arguments,
     }
@@ -145,8 +143,6 @@ class PostgresqlDialect(SqlDialect):
 
     name = "postgresql"
     locks_rows = True
-    options_for_reads: ClassVar[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
-    options_for_writes: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, watchdog: Watchdog, *, several_hosts: bool) -> None:
         self._watchdog = watchdog
@@ -167,6 +163,17 @@ class PostgresqlDialect(SqlDialect):
 
     def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         return statement.with_for_update(read=True)
+
+    @contextmanager
+    def reading(self, connection: sa.Connection) -> Iterator[None]:
+        # Not SQLAlchemy's isolation level: the driver would send a SET before and after each read.
+        driver: Any = connection.connection.driver_connection
+        driver.autocommit = True
+        try:
+            yield
+        finally:
+            with suppress(psycopg2.Error):  # the connection is dead, which what is raised inside says
+                driver.autocommit = False
 
     def turn(self) -> AbstractContextManager[None]:
         return nullcontext()

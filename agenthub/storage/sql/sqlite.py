@@ -7,11 +7,11 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from flask import Flask
@@ -82,8 +82,6 @@ class SqliteDialect(SqlDialect):
 
     name = "sqlite"
     locks_rows = False
-    options_for_reads: ClassVar[Mapping[str, Any]] = {}
-    options_for_writes: ClassVar[Mapping[str, Any]] = {_WRITES: True}
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -103,6 +101,9 @@ class SqliteDialect(SqlDialect):
     def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         return statement  # the transaction already keeps every other writer out
 
+    def reading(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        return nullcontext()
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         # SQLite's own waiting is sleeping and polling; threads of one process queue here instead.
@@ -115,7 +116,7 @@ class SqliteDialect(SqlDialect):
             lock.release()
 
     def begin(self, connection: sa.Connection) -> Ticket | None:
-        connection.begin()
+        connection.execution_options(**{_WRITES: True}).begin()
         return None
 
     def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contracts.storage.tables import EVERYTHING
+from tests.contracts.storage.tables import EVERYTHING
 from flask import Flask
 
 from agenthub.storage.configuration import parse_database_url

@@ -6,8 +6,8 @@ import json
 import os
 import sys
 
-from contracts.storage.conftest import opened
-from contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
+from tests.contracts.storage.conftest import opened
+from tests.contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
 
 from agenthub.core.errors import AlreadyExists
 from agenthub.storage.contract import Insert, Storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contracts.storage.tables import EVENTS, GLOBALS, MOMENT, THINGS, event, thing
+from tests.contracts.storage.tables import EVENTS, GLOBALS, MOMENT, THINGS, event, thing
 
 from agenthub.core.errors import AlreadyExists, InvalidInput, NotFound, VersionConflict
 from agenthub.storage.contract import (
@@ -132,7 +132,13 @@ def guarded(tenant: str, key: str, where: Compare | None = None, version: int | 
 
 def test_a_missing_or_foreign_row_is_not_found(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", "b"))])
-    for write in [*guarded("a", "none"), *guarded("a", "k"), *guarded("a", "k", HOLDS), *guarded("a", "k", FAILS), *guarded("a", "nul\x00")]:
+    for write in [
+        *guarded("a", "none"),
+        *guarded("a", "k"),
+        *guarded("a", "k", HOLDS),
+        *guarded("a", "k", FAILS),
+        *guarded("a", "nul\x00"),
+    ]:
         with pytest.raises(NotFound):
             storage.commit([write])
     assert storage.get(THINGS, "b", "k") == thing("k", "b")
@@ -187,7 +193,15 @@ def test_writes_apply_in_order_and_see_one_another(storage: Storage) -> None:
             DeleteWhere(THINGS, "a", Compare("id", "eq", "l")),
         ]
     )
-    assert results == [thing("k"), thing("k", number=2, version=2), thing("k", number=2, version=2), thing("l"), None, thing("k", number=3), None]
+    assert results == [
+        thing("k"),
+        thing("k", number=2, version=2),
+        thing("k", number=2, version=2),
+        thing("l"),
+        None,
+        thing("k", number=3),
+        None,
+    ]
     assert storage.find(THINGS, "a", Query()) == [thing("k", number=3)]
 
 

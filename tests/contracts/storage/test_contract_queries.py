@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from contracts.storage.tables import MOMENT, THINGS, thing
+from tests.contracts.storage.tables import MOMENT, THINGS, thing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +91,29 @@ def test_get_many_is_bounded_and_keeps_the_order_asked_for(storage: Storage) -> 
         storage.get_many(THINGS, "a", [*keys, "one more"])
 
 
-NAMES = ["", " ", "A", "Z", "a", "aa", "a b", "ab", "z", "é", "e\u0301", "ß", "ﬀ", "日本", "🐝", "\U0010ffff", "\ue000", "-", "_", "10", "9"]
+NAMES = [
+    "",
+    " ",
+    "A",
+    "Z",
+    "a",
+    "aa",
+    "a b",
+    "ab",
+    "z",
+    "é",
+    "e\u0301",
+    "ß",
+    "ﬀ",
+    "日本",
+    "🐝",
+    "\U0010ffff",
+    "\ue000",
+    "-",
+    "_",
+    "10",
+    "9",
+]
 
 
 def test_text_sorts_and_compares_by_code_point(storage: Storage) -> None:
@@ -119,7 +141,8 @@ ORDERS = [
 @pytest.mark.parametrize("limit", [1, 3, 7, 1000])
 def test_pages_are_complete_under_ties(storage: Storage, order: tuple[Order, ...], limit: int) -> None:
     rows = [
-        thing(f"k{i:02}", number=i % 3, weight=i % 2 / 2, active=i % 4 < 2, made_at=MOMENT + timedelta(microseconds=i % 5)) for i in range(30)
+        thing(f"k{i:02}", number=i % 3, weight=i % 2 / 2, active=i % 4 < 2, made_at=MOMENT + timedelta(microseconds=i % 5))
+        for i in range(30)
     ]
     storage.commit([Insert(THINGS, row) for row in rows] + [Insert(THINGS, thing("foreign", "b"))])
     expected: list[Row] = list(rows)
@@ -195,7 +218,9 @@ SMALL = {
     "weight": st.sampled_from([-1.5, 0.0, 0.1, 2.0, 1e300]),
     "active": st.booleans(),
     "name": st.sampled_from(NAMES),
-    "made_at": st.sampled_from([MOMENT, MOMENT + timedelta(microseconds=1), datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)]),
+    "made_at": st.sampled_from(
+        [MOMENT, MOMENT + timedelta(microseconds=1), datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)]
+    ),
     "rank": _values(st.integers(-1, 1)),
     "share": _values(st.sampled_from([0.0, 1 / 3])),
     "flag": _values(st.booleans()),

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-from contracts.storage.conftest import opened
-from contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
+from tests.contracts.storage.conftest import opened
+from tests.contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
 
 from agenthub.core.errors import AgentHubError, AlreadyExists, VersionConflict
 from agenthub.storage.contract import (

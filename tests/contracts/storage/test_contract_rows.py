@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from contracts.storage.tables import MOMENT, THINGS, thing
+from tests.contracts.storage.tables import MOMENT, THINGS, thing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
