@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +26,19 @@ class Disk:
         return os.open(root, _FOLDER)
 
     def make_root(self, root: Path) -> None:
-        """Make the volume's folder and its parents where missing, durably."""
-        missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+        """Make the volume's folder and its parents where missing, and sync its entry if we may read its parent."""
+        missing = [folder for folder in root.parents if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True, mode=0o750)
-        for folder in missing:
-            descriptor = os.open(folder.parent, _FOLDER)
-            try:
-                self.sync_folder(descriptor)
-            finally:
-                os.close(descriptor)
+        for folder in (root, *missing):
+            with suppress(PermissionError):
+                self._sync_entry(folder)
+
+    def _sync_entry(self, path: Path) -> None:
+        descriptor = os.open(path.parent, _FOLDER)
+        try:
+            self.sync_folder(descriptor)
+        finally:
+            os.close(descriptor)
 
     def open_folder(self, parent: int, name: str) -> int:
         """A descriptor of a folder directly below `parent`; a link is refused."""

@@ -68,9 +68,7 @@ def _candidates(live: Live, queries: Vectors, count: int, brute_force_fraction: 
     if live.rows is None or live.count == total:
         scores, rows = index.search(queries, count)
     elif live.count <= max(count, total * brute_force_fraction):
-        chosen = np.flatnonzero(live.rows)
-        scores = queries @ index.vectors[chosen].T
-        rows = np.broadcast_to(chosen, scores.shape)
+        scores, rows = index.search_rows(queries, np.flatnonzero(live.rows), count)
     elif total - live.count <= _OVERFETCH_ROWS:
         scores, rows = index.search(queries, count + total - live.count)
         rows = np.where(live.rows[rows], rows, -1)

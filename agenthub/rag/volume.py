@@ -167,6 +167,9 @@ class Volume:
                 self._disk.close(descriptor)
 
     def _open_root(self, make: bool) -> int:
+        if make and () not in self._durable:
+            self._disk.make_root(self.root)
+            self._remember(())
         try:
             return self._disk.open_root(self.root)
         except FileNotFoundError:
