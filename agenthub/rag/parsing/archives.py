@@ -133,7 +133,7 @@ def _feed(parser: expat.XMLParserType | None, data: bytes) -> expat.XMLParserTyp
         parser.Parse(data, False)
     except _RootReached:
         return None
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise UnsupportedDocument(f"{DAMAGED}: a part is not well-formed XML") from error
     return parser
 

@@ -14,6 +14,8 @@ _ODDITIES: Final = {
     0x2011: "-",
     0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st",
 }  # fmt: skip
+_COMPOSED_AT_ONCE: Final = 1_000
+_PIECE: Final = re.compile(r"\S{1,1000}")
 _EMPTY_LINES: Final = re.compile(r"\n{3,}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -21,9 +23,18 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 def clean_text(text: str) -> str:
     """Composed Unicode without control characters, ligatures, invisible characters, trailing blanks and runs of empty lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text).translate(_ODDITIES))
-    lines = "\n".join(line.rstrip() for line in text.split("\n"))
+    text = _SURROGATE.sub("\ufffd", text).translate(_ODDITIES)
+    lines = "\n".join(_composed(line).rstrip() for line in text.split("\n"))
     return _EMPTY_LINES.sub("\n\n", lines).strip("\n").rstrip()
+
+
+def _composed(line: str) -> str:
+    """Unicode's composed form (NFC), long lines piece by piece: sorting a run of combining marks takes quadratic time."""
+    if line.isascii():
+        return line
+    if len(line) <= _COMPOSED_AT_ONCE:
+        return unicodedata.normalize("NFC", line)
+    return _PIECE.sub(lambda match: unicodedata.normalize("NFC", match[0]), line)
 
 
 def one_line(text: str) -> str:

@@ -28,8 +28,10 @@ _CODE_PAGES: Final = (
     "gb18030", "big5", "euc_kr", "cp437", "cp852", "cp866", "mac_roman",
 )  # fmt: skip
 _WESTERN_HEADSTART: Final = 0.065
+_LONG_WORD: Final = 40
 _JAPANESE_ESCAPE: Final = re.compile(rb"\x1b\$[@B]|\x1b\([BJ]")
-_SYMBOL_IN_WORD: Final = re.compile(r"(?<=[^\W\d_])[\u00a1-\u00bf\u02c7\u02d8-\u02dd\u2500-\u25ff](?=[^\W\d_])")
+# Symbols inside a word, and Korean letters that are not joined to syllables: what a wrong code page makes of a text.
+_MISREAD: Final = re.compile(r"(?<=[^\W\d_])[\u00a1-\u00bf\u02c7\u02d8-\u02dd\u2500-\u25ff](?=[^\W\d_])|[\u3131-\u318e]")
 
 
 def decode_text(data: bytes) -> tuple[str, str]:
@@ -45,7 +47,7 @@ def decode_text(data: bytes) -> tuple[str, str]:
             return _decoded(data, encoding)
     if b"\x00" in data:
         return _wide(data)
-    if len(data.translate(None, _CONTROL_BYTES)) * 500 < len(data) * 499:
+    if len(data) - len(data.translate(None, _CONTROL_BYTES)) > max(2, len(data) // 500):
         return _wide(data)
     for encoding in ("iso2022_jp",) if _JAPANESE_ESCAPE.search(data) else ("utf-8",):
         try:
@@ -79,11 +81,11 @@ def _wide(data: bytes) -> tuple[str, str]:
 
 
 def _likeness(text: str) -> float:
-    """How much a text looks written by people, 0..1: no control or unassigned characters, and blanks or line ends as in text."""
-    if not text:
-        return 0.0
+    """How much a text looks written by people, 0..1: no control or unassigned characters, and blanks or stops as in text."""
     good = sum(character in "\t\n\r\f" or unicodedata.category(character)[0] in "LMNPSZ" for character in text)
     familiar = sum(character in " \n\u3000,.\u3001\u3002" for character in text)
+    if not text or (not familiar and len(text) > _LONG_WORD):
+        return 0.0
     return good / len(text) + (0.01 if familiar else 0.0) + min(familiar / len(text), 0.2) / 100
 
 
@@ -111,6 +113,6 @@ def _is_western(match: CharsetMatch) -> bool:
 
 
 def _awkwardness(text: str) -> float:
-    """The share of non-ASCII characters that are symbols inside a word, as a wrong code page makes them."""
+    """The share of non-ASCII characters that look misread."""
     foreign = sum(character > "\x7f" for character in text)
-    return len(_SYMBOL_IN_WORD.findall(text)) / foreign if foreign else 0.0
+    return len(_MISREAD.findall(text)) / foreign if foreign else 0.0

@@ -20,13 +20,16 @@ _CHARSET: Final = re.compile(rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?([A
 _CHARSET_WITHIN: Final = 2048
 _HIDDEN_STYLE: Final = re.compile(r"(?:display\s{0,9}:\s{0,9}none|visibility\s{0,9}:\s{0,9}hidden)", re.IGNORECASE)
 _BLANK_BEFORE_STOP: Final = re.compile(r"(?<=\w) (?=[.,](?:\s|\Z))")
-_DROPPED: Final = frozenset(
-    ["script", "style", "noscript", "template", "head", "nav", "footer", "aside", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "button", "input", "select", "textarea", "datalist", "dialog", "menu", "link", "meta"]
-)  # fmt: skip
+_DROPPED: Final = frozenset({
+    "script", "style", "noscript", "template", "head", "nav", "footer", "aside", "svg", "canvas", "iframe", "object", "embed",
+    "audio", "video", "map", "button", "input", "select", "textarea", "datalist", "dialog", "menu", "link", "meta",
+})  # fmt: skip
 _DROPPED_ROLES: Final = frozenset({"navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alert", "menu"})
-_BLOCKS: Final = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption", "figure", "form", "header", "hr", "html", "legend", "li", "main", "ol", "p", "section", "summary", "td", "th", "tr", "ul", "caption", "tbody", "thead", "tfoot"]
-)  # fmt: skip
+_BLOCKS: Final = frozenset({
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption",
+    "figure", "form", "header", "hr", "html", "legend", "li", "main", "ol", "p", "section", "summary", "td", "th", "tr", "ul",
+    "caption", "tbody", "thead", "tfoot",
+})  # fmt: skip
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 _LISTS: Final = frozenset({"ul", "ol", "dl"})
 _MAIN_SHARE: Final = 0.25

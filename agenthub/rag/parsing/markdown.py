@@ -136,20 +136,20 @@ class _Walker:
         start = token.attrGet("start")
         self._markers.append(("1" if token.type == "ordered_list_open" else "", int(start) - 1 if start is not None else 0))
 
-    def _open_item(self, token: Token) -> None:
+    def _open_item(self, _token: Token) -> None:
         marker, number = self._markers[-1]
         self._markers[-1] = (marker, number + 1)
         self._fresh_item = True
 
-    def _close_list(self, token: Token) -> None:
+    def _close_list(self, _token: Token) -> None:
         self._markers.pop()
         if not self._markers:
             self._builder.add("list", "\n".join(self._list_lines))
             self._list_lines.clear()
 
-    def _open_row(self, token: Token) -> None:
+    def _open_row(self, _token: Token) -> None:
         self._rows.append([])
 
-    def _close_table(self, token: Token) -> None:
+    def _close_table(self, _token: Token) -> None:
         self._builder.add("table", "\n".join(" | ".join(row) for row in self._rows))
         self._rows.clear()

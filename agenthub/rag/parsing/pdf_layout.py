@@ -59,11 +59,12 @@ _MARGIN_SHARE: Final = 0.12
 _REPEATS_AT_LEAST: Final = 3
 _REPEATS_SHARE: Final = 0.08
 _PAGE_NUMBER: Final = re.compile(
-    r"(?:page|seite|p\.)?\s{0,3}[-–—]?\s{0,3}(?:\d{1,4}|[ivxlc]{1,7})\s{0,3}[-–—]?(?:\s{0,3}(?:of|/|von)\s{0,3}\d{1,4})?\Z", re.IGNORECASE
+    r"(?:page|seite|p\.)?\s{0,3}[-\u2013\u2014]?\s{0,3}(?:\d{1,4}|[ivxlc]{1,7})\s{0,3}[-\u2013\u2014]?(?:\s{0,3}(?:of|/|von)\s{0,3}\d{1,4})?\Z",
+    re.IGNORECASE,
 )
 _LEADERS: Final = re.compile(r"(?:\.[ ]?){4,}[ ]{0,9}(?:\d{1,4}|[ivxlc]{1,7})?\Z", re.IGNORECASE)
 _CONTENTS_SHARE: Final = 0.5
-_BULLET: Final = re.compile(r"(?:[•‣◦▪●■○∙·*–—-]|\(?(?:\d{1,3}|[a-zA-Z])[.)])\s")
+_BULLET: Final = re.compile(r"(?:[•‣◦▪●■○∙·*\u2013\u2014-]|\(?(?:\d{1,3}|[a-zA-Z])[.)])\s")
 _DIGITS: Final = re.compile(r"\d+")
 _NOT_WORD: Final = re.compile(r"[\W_]+")
 _AFTER_QUOTE: Final = re.compile(r"(?<=[\w.,!?]”)(?=[^\W\d_])")
@@ -120,22 +121,25 @@ def join_lines(lines: Sequence[str]) -> str:
 
 def _without_furniture(pages: Sequence[PageLines]) -> list[PageLines]:
     """The pages without lines that repeat at the same height in the margin, and without page numbers."""
-    seen = Counter(key for page in pages for key in {_furniture_key(page, line) for line in _margin_lines(page)})
+    body = _body_size(pages)
+    seen = Counter(key for page in pages for key in {_furniture_key(line) for line in _margin_lines(page, body)})
     enough = max(_REPEATS_AT_LEAST, _REPEATS_SHARE * len(pages))
     kept: list[PageLines] = []
     for page in pages:
-        margin = _margin_lines(page)
-        dropped = {id(line) for line in margin if seen[_furniture_key(page, line)] >= enough or _PAGE_NUMBER.match(line.text)}
+        margin = _margin_lines(page, body)
+        dropped = {id(line) for line in margin if seen[_furniture_key(line)] >= enough or _PAGE_NUMBER.match(line.text)}
         kept.append(PageLines(page.number, page.height, tuple(line for line in page.lines if id(line) not in dropped)))
     return kept
 
 
-def _margin_lines(page: PageLines) -> list[Line]:
+def _margin_lines(page: PageLines, body: float) -> list[Line]:
+    """The lines in the outer parts of a page, without large ones: "Chapter 2" on top of a page is a heading."""
     margin = page.height * _MARGIN_SHARE
-    return [line for line in page.lines if line.bottom < margin or line.top > page.height - margin]
+    outer = (line for line in page.lines if line.bottom < margin or line.top > page.height - margin)
+    return [line for line in outer if not _is_large(line, body)]
 
 
-def _furniture_key(page: PageLines, line: Line) -> tuple[str, int]:
+def _furniture_key(line: Line) -> tuple[str, int]:
     """What repeats: the words without their numbers, at a height in steps of 4 points."""
     return _DIGITS.sub("#", line.text), round(line.bottom / 4)
 
@@ -181,18 +185,21 @@ def _find_title(lines: Sequence[Line], title: str, taken: dict[int, int]) -> Seq
 
 def _size_levels(pages: Sequence[PageLines]) -> dict[int, int]:
     """Without an outline: lines clearly larger than most of the text, the largest size being level 1."""
-    sizes: Counter[float] = Counter()
-    for page in pages:
-        for line in page.lines:
-            sizes[_rounded(line.height)] += len(line.text)
-    if not sizes:
-        return {}
-    body = max(sizes, key=lambda size: (sizes[size], size))
+    body = _body_size(pages)
     large = [line for page in pages for line in page.lines if _is_large(line, body)]
     if len(large) > _HEADING_SHARE * sum(len(page.lines) for page in pages):
         return {}
     ranks = sorted({_rounded(line.height) for line in large}, reverse=True)
     return {id(line): min(ranks.index(_rounded(line.height)) + 1, _LEVELS) for line in large}
+
+
+def _body_size(pages: Sequence[PageLines]) -> float:
+    """The size that most characters have; 0 for no text."""
+    sizes: Counter[float] = Counter()
+    for page in pages:
+        for line in page.lines:
+            sizes[_rounded(line.height)] += len(line.text)
+    return max(sizes, key=lambda size: (sizes[size], size), default=0.0)
 
 
 def _is_large(line: Line, body: float) -> bool:

@@ -14,7 +14,7 @@ from agenthub.rag.parsing.limits import ParsingLimits
 _HEADING_CHARACTERS: Final = 60
 _HEADING_WORDS: Final = 8
 _BODY_CHARACTERS: Final = 80
-_BULLET: Final = re.compile(r"\s{0,8}(?:[-*+•–]|\d{1,3}[.)])\s")
+_BULLET: Final = re.compile(r"\s{0,8}(?:[-*+•\u2013]|\d{1,3}[.)])\s")
 _UNDERLINE: Final = re.compile(r"(?:={3,}|-{3,}|~{3,}|\*{3,})\Z")
 _WORD: Final = re.compile(r"[^\W\d_]{3}")
 _TITLES_AT_ONCE: Final = 2

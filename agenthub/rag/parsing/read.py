@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Final
 
@@ -36,11 +37,15 @@ def read_document(data: bytes, filename: str, declared_type: str | None, limits:
     """
     if len(data) > limits.file_bytes:
         raise PayloadTooLarge(f"the file is larger than {limits.file_bytes:,} bytes")
-    kind = detect_kind(data, filename, declared_type)
-    if kind is Kind.OFFICE:
-        kind = inspect_archive(data, limits)
-        require_promised(kind, filename)
-    return _parse(_load(kind), data, limits)
+    with _refusing(limits):
+        kind = detect_kind(data, filename, declared_type)
+        if kind is Kind.OFFICE:
+            kind = inspect_archive(data, limits)
+            require_promised(kind, filename)
+    # Outside: a parser that is not installed is no fault of the document.
+    parser = _load(kind)
+    with _refusing(limits):
+        return parser(data, limits)
 
 
 def _load(kind: Kind) -> Parser:
@@ -49,13 +54,15 @@ def _load(kind: Kind) -> Parser:
     return parser
 
 
-def _parse(parser: Parser, data: bytes, limits: ParsingLimits) -> ParsedDocument:
+@contextmanager
+def _refusing(limits: ParsingLimits) -> Iterator[None]:
+    """Turn whatever reading a damaged file leads to into a refusal."""
     try:
-        return parser(data, limits)
+        yield
     except (UnsupportedDocument, PayloadTooLarge):
         raise
     except MemoryError as error:
         raise UnsupportedDocument(f"reading the file needs more than {limits.memory_bytes // 2**20} MiB of memory") from error
     except Exception as error:
-        # Parsers of other people's formats raise whatever a damaged file leads them to: KeyError, RecursionError, lxml's own.
+        # Parsers of other people's formats raise anything: KeyError, LookupError, RecursionError, lxml's own.
         raise UnsupportedDocument(DAMAGED) from error

@@ -25,7 +25,7 @@ from agenthub.rag.parsing.read import read_document
 _log = logging.getLogger(__name__)
 
 # Read in this process up to this size: their parsers are Python, orjson and the csv module, linear in their input, do not
-# recurse deeper than 32 levels, and make of 128 KiB at most some 10 MB. 131,072 characters is also csv's own field limit, so
+# recurse deeper than 64 levels, and make of 128 KiB at most some 10 MB. 131,072 characters is also csv's own field limit, so
 # that no process-wide setting is needed. HTML, Markdown (quadratic corners), PDF and Office files always get a child.
 IN_PROCESS_BYTES: Final = 128 * 1024
 _IN_PROCESS_KINDS: Final = frozenset({Kind.PLAIN, Kind.DELIMITED, Kind.JSON, Kind.JSON_LINES})
@@ -74,7 +74,7 @@ def _start(limits: ParsingLimits) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-s", "-B", "-m", child.__name__, dumps(asdict(limits)).decode()]
     environment = {"PYTHONPATH": str(_PROJECT_ROOT), "LC_ALL": "C.UTF-8"}
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - a command of our own; the document goes in by standard input
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -91,7 +91,7 @@ def _start(limits: ParsingLimits) -> subprocess.Popen[bytes]:
 
 def _exchange(process: subprocess.Popen[bytes], header: bytes, data: bytes, limits: ParsingLimits) -> bytes:
     """Write the request and read the answer side by side, within the time and the size allowed."""
-    stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     deadline = time.monotonic() + limits.wall_seconds
     pending = [memoryview(header), memoryview(data)]
     answer = bytearray()

@@ -8,13 +8,15 @@ from typing import Any, Final
 import orjson
 
 from agenthub.core.errors import UnsupportedDocument
-from agenthub.core.json import dumps
 from agenthub.rag.parsing.decoding import decode_text
 from agenthub.rag.parsing.document import DocumentBuilder, ParsedDocument
 from agenthub.rag.parsing.kinds import MEDIA_TYPES, Kind
 from agenthub.rag.parsing.limits import ParsingLimits
 
-_MAX_DEPTH: Final = 32
+_MAX_DEPTH: Final = 64
+_TOO_DEEP: Final = f"the JSON is nested deeper than {_MAX_DEPTH} levels"
+_OUT_OF_MEMORY: Final = "Not enough memory"
+_PATH_CHARACTERS: Final = 300
 _TITLE_KEYS: Final = ("title", "name")
 
 
@@ -49,14 +51,18 @@ def _parse(text: str, complaint: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith(_OUT_OF_MEMORY):
+            raise MemoryError from error
         raise UnsupportedDocument(f"{complaint}: {error.msg} at line {error.lineno}, column {error.colno}") from error
 
 
 def _emit(builder: DocumentBuilder, value: Any, path: str, depth: int) -> None:
     """Add blocks for a value; objects and lists of objects are walked, everything else is flattened where it stands."""
+    if depth >= _MAX_DEPTH:
+        raise UnsupportedDocument(_TOO_DEEP)
     if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         _emit_items(builder, value, path, depth)
-    elif isinstance(value, dict) and depth < _MAX_DEPTH:
+    elif isinstance(value, dict):
         _emit_object(builder, value, path, depth)
     else:
         builder.add("paragraph", "\n".join(_flatten(value, path, depth)))
@@ -74,7 +80,7 @@ def _emit_items(builder: DocumentBuilder, items: list[Any], path: str, depth: in
 def _emit_object(builder: DocumentBuilder, value: dict[str, Any], path: str, depth: int) -> None:
     lines: list[str] = []
     for key, item in value.items():
-        inner = f"{path}.{key}" if path else key
+        inner = _inner(path, key)
         if _is_record_list(item) or (isinstance(item, dict) and len(item) > 2):
             builder.add("paragraph", "\n".join(lines))
             lines.clear()
@@ -90,11 +96,11 @@ def _is_record_list(value: Any) -> bool:
 
 def _flatten(value: Any, path: str, depth: int) -> Iterator[str]:
     """Lines `path: value`; lists of plain values stay in one line, nulls and empty texts are left out."""
-    if depth >= _MAX_DEPTH and isinstance(value, (dict, list)):
-        yield _line(path, dumps(value).decode())
-    elif isinstance(value, dict):
+    if depth >= _MAX_DEPTH:
+        raise UnsupportedDocument(_TOO_DEEP)
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _flatten(item, f"{path}.{key}" if path else key, depth + 1)
+            yield from _flatten(item, _inner(path, key), depth + 1)
     elif isinstance(value, list):
         yield from _flatten_list(value, path, depth)
     elif value is not None and value != "":
@@ -109,6 +115,11 @@ def _flatten_list(values: list[Any], path: str, depth: int) -> Iterator[str]:
         return
     for number, item in enumerate(values, start=1):
         yield from _flatten(item, f"{path}[{number}]", depth + 1)
+
+
+def _inner(path: str, key: str) -> str:
+    """The path to a member. Only the end of a very long one is kept: it stands in front of every value below."""
+    return (f"{path}.{key}" if path else key)[-_PATH_CHARACTERS:]
 
 
 def _line(path: str, text: str) -> str:
