@@ -138,7 +138,7 @@ class KnowledgeEngine:
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
         """Beside the new generation keep one older searcher: requests under way may still ask for that."""
-        older = sorted(key for key in self._searchers.keys() if key[0] == kb_id and key[1:3] < (pointer.epoch, pointer.generation))
+        older = sorted(key for key in self._searchers.present() if key[0] == kb_id and key[1:3] < (pointer.epoch, pointer.generation))
         unneeded = set(older[:-1])
         self._searchers.forget(lambda key, _: key in unneeded)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -25,18 +26,31 @@ _HEADER: Final = struct.Struct("<4siq")
 _FLAT_OVERHEAD_BYTES: Final = 45
 
 
+# Up to so many vectors, this kind: exact as long as that is quick enough. Other kinds join here when measured.
+_KINDS: Final[tuple[tuple[int, IndexKind], ...]] = ((2**31, "flat"),)
+
+
 def choose_index(count: int) -> IndexKind:
-    """The index a segment of `count` vectors gets. Exact for every size so far; larger kinds are chosen here by measurement."""
-    return "flat"
+    """The kind of index a segment of `count` vectors gets."""
+    return next(kind for limit, kind in _KINDS if count <= limit)
 
 
 def build_index(vectors: Vectors, kind: IndexKind) -> memoryview:
     """A searchable index of these unit vectors, as the bytes of its file."""
     _one_thread.set()
-    index = _native.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
+    index = _BUILDERS[kind](vectors)
     data: NDArray[np.uint8] = _native.serialize_index(index)
     return data.data
+
+
+def _flat(vectors: Vectors) -> Any:
+    """An exact index: the vectors themselves."""
+    index = _native.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return index
+
+
+_BUILDERS: Final[dict[IndexKind, Callable[[Vectors], Any]]] = {"flat": _flat}
 
 
 def open_index(data: NDArray[np.uint8], kind: str, count: int, dimension: int) -> VectorIndex:

@@ -44,7 +44,7 @@ class Kept(Generic[K, V]):
                 mine = self._making[key] = Future()
         return future.result() if future is not None else self._make(key, mine, make)
 
-    def keys(self) -> list[K]:
+    def present(self) -> list[K]:
         """The keys of the values kept, least recently used first."""
         with self._lock:
             return list(self._values)

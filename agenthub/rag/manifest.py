@@ -58,9 +58,7 @@ class Manifest:
         """The first manifest of a knowledge base: generation 1, no segments."""
         return cls(kb_id, FIRST_GENERATION, 0, signature, "", operation_id, _rfc3339(now), ())
 
-    def successor(
-        self, *, added: Sequence[SegmentEntry] = (), operation_id: str, now: datetime, generation: int | None = None
-    ) -> Manifest:
+    def successor(self, *, added: Sequence[SegmentEntry] = (), operation_id: str, now: datetime, generation: int | None = None) -> Manifest:
         """The manifest of the next generation: these segments and the added ones.
 
         `generation` is the row's next one; by default the one after this manifest's, which `KnowledgeEngine.read_manifest`

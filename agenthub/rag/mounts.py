@@ -22,7 +22,8 @@ def file_system_kind(path: Path, mounts: Path = MOUNTS) -> str:
 
 def may_map(kind: str) -> bool:
     """Whether pages of such a file stay readable: not on FUSE, NFS or anything unknown, where a removed or shortened
-    file kills the reading process."""
+    file kills the reading process.
+    """
     return kind in _MAPPABLE
 
 

@@ -105,8 +105,5 @@ class _Comparison:
             matching: Bitmap = _COMPARE[op](moments, asked) & (moments != NO_MOMENT)
             return rows[matching]
         texts = self._columns.texts
-        if op in ("gt", "lte"):
-            below = codes < texts.upper(value)
-        else:
-            below = codes < texts.lower(value)
+        below = codes < (texts.upper(value) if op in ("gt", "lte") else texts.lower(value))
         return rows[below if op in ("lt", "lte") else ~below]

@@ -66,9 +66,7 @@ class VolumeReport:
 class Volume:
     """The files of all knowledge bases below one folder. Touches nothing until used; safe to share between threads."""
 
-    def __init__(
-        self, root: Path, *, mapping: Mapping = "auto", free_space_floor_bytes: int = 64 * MIB, disk: Disk | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, mapping: Mapping = "auto", free_space_floor_bytes: int = 64 * MIB, disk: Disk | None = None) -> None:
         self.root = root
         self._mapping = mapping
         self._floor_bytes = free_space_floor_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -96,7 +95,7 @@ class FaultDisk(Disk):
         self._pass("sync_folder")
         super().sync_folder(descriptor)
         folder = _path(descriptor)
-        self.unlinked = {path for path in self.unlinked if os.path.dirname(path) != folder}
+        self.unlinked = {path for path in self.unlinked if str(Path(path).parent) != folder}
 
     def close(self, descriptor: int) -> None:
         """A close that fails closes all the same, as Linux does; a dead process leaks nothing either."""
@@ -138,10 +137,10 @@ class FaultDisk(Disk):
         """What a power cut leaves: entries that were not synced are gone, bytes that were not synced are gone, cut or zero."""
         random = np.random.default_rng(seed)
         for path in sorted(self.unlinked | self.unsynced, key=len, reverse=True):
-            if not os.path.exists(path):
+            if not Path(path).exists():
                 continue
             if path in self.unlinked and random.random() < 0.7:
-                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+                shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
             elif path in self.unsynced:
                 _damage(Path(path), random)
 
@@ -153,7 +152,7 @@ def _damage(path: Path, random: np.random.Generator) -> None:
 
 
 def _path(descriptor: int) -> str:
-    return os.readlink(f"/proc/self/fd/{descriptor}")
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def fault_volume(root: Path, disk: FaultDisk, **options: Any) -> Volume:

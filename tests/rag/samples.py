@@ -22,11 +22,25 @@ from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import Chunk
 from agenthub.rag.volume import Volume
 
+NOWHERE: Final = Pointer(0, 0, "", "", 0)
 NOW: Final = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SIGNATURE: Final = "test;dimension=8;metric=cosine"
 DIMENSION: Final = 8
 ENGLISH: Final = Analyzer("english")
-WORDS: Final = "river mountain forest lantern harbour copper velvet thunder meadow orchid granite whisper".split()
+WORDS: Final = [
+    "river",
+    "mountain",
+    "forest",
+    "lantern",
+    "harbour",
+    "copper",
+    "velvet",
+    "thunder",
+    "meadow",
+    "orchid",
+    "granite",
+    "whisper",
+]
 
 
 class Counting:
@@ -67,7 +81,7 @@ class Base:
 
     engine: KnowledgeEngine
     id: str = field(default_factory=new_id)
-    pointer: Pointer = Pointer(0, 0, "", "", 0)
+    pointer: Pointer = NOWHERE
     tombstones: list[Tombstone] = field(default_factory=list)
     visible: dict[str, tuple[Chunk, NDArray[np.float32]]] = field(default_factory=dict)
 

@@ -19,6 +19,7 @@ from agenthub.rag.segment import SegmentEntry
 from tests.rag.samples import NOW, SIGNATURE, Base, Counting, chunks, new_engine, vectors
 
 QUERY = SearchRequest("river forest", vectors(1, 7)[0], "hybrid", 50)
+EVERYTHING = SearchRequest(None, vectors(1, 7)[0], "semantic", 100)
 
 
 def together(count: int, work: Callable[[int], object]) -> list[object]:
@@ -69,9 +70,9 @@ def test_the_least_recently_used_is_dropped_and_the_newest_stays() -> None:
     for key, size in (("a", 4), ("b", 4), ("a", 0), ("c", 4), ("d", 50)):
         kept.get(key, lambda size=size: size)  # type: ignore[misc]
     assert dropped == ["b", "a", "c"]
-    assert (kept.keys(), kept.size) == (["d"], 50)
+    assert (kept.present(), kept.size) == (["d"], 50)
     kept.forget(lambda key, _: key == "d")
-    assert (kept.keys(), kept.size) == ([], 0)
+    assert (kept.present(), kept.size) == ([], 0)
 
 
 def test_many_threads_open_and_search_the_same_snapshot(tmp_path: Path) -> None:
@@ -86,54 +87,58 @@ def test_many_threads_open_and_search_the_same_snapshot(tmp_path: Path) -> None:
     assert observer.timed["open"] == 1
 
 
-def test_writers_and_readers_do_not_disturb_one_another(tmp_path: Path) -> None:
-    """Four writers race for the next generation as the repository lets them; readers see whole generations, never backwards."""
-    engine = new_engine(tmp_path)
-    base = Base(engine).create()
-    lock, done = threading.Lock(), threading.Event()
-    committed: dict[int, int] = {1: 0}
+class Race:
+    """A row that writers move by compare-and-set and readers follow."""
 
-    def commit(entry: SegmentEntry) -> None:
-        """What the repository does: a compare-and-set on the row, tried again after a lost race."""
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.lock = threading.Lock()
+        self.done = threading.Event()
+        self.committed = {base.pointer.generation: 0}
+
+    def commit(self, entry: SegmentEntry) -> None:
+        """What the repository does: a compare-and-set, tried again after a lost race with the segment built already."""
         while True:
-            seen = base.pointer
-            manifest = engine.read_manifest(base.id, seen).successor(added=[entry], operation_id="race", now=NOW)
-            pointer = engine.put_manifest(base.id, manifest)
-            with lock:
-                if base.pointer == seen:
-                    committed[pointer.generation] = sum(item.chunk_count for item in manifest.segments)
-                    base.pointer = pointer
+            seen = self.base.pointer
+            manifest = self.base.engine.read_manifest(self.base.id, seen).successor(added=[entry], operation_id="race", now=NOW)
+            pointer = self.base.engine.put_manifest(self.base.id, manifest)
+            with self.lock:
+                if self.base.pointer == seen:
+                    self.committed[pointer.generation] = sum(item.chunk_count for item in manifest.segments)
+                    self.base.pointer = pointer
                     return
-            engine.discard_manifest(base.id, pointer)
+            self.base.engine.discard_manifest(self.base.id, pointer)
 
-    def write(writer: int) -> None:
+    def write(self, writer: int) -> None:
         for step in range(5):
             made = chunks(4, f"w{writer}s{step}-", step)
-            commit(engine.write_segment(base.id, made, vectors(4, step), signature=SIGNATURE, language="english"))
+            self.commit(self.base.engine.write_segment(self.base.id, made, vectors(4, step), signature=SIGNATURE, language="english"))
 
-    def read(_: int) -> int:
+    def read(self, _: int) -> int:
+        """How often whole generations were read, never going back."""
         last, reads = 0, 0
-        while not done.is_set():
-            with lock:
-                pointer = base.pointer
-            searcher = engine.searcher(base.id, pointer, [])
+        while not self.done.is_set():
+            with self.lock:
+                pointer = self.base.pointer
+            searcher = self.base.engine.searcher(self.base.id, pointer, [])
             assert searcher.generation >= last
-            assert searcher.chunk_count == committed[searcher.generation] == len(_everything(searcher.search))
+            assert searcher.chunk_count == self.committed[searcher.generation] == len(searcher.search([EVERYTHING])[0])
             last, reads = searcher.generation, reads + 1
         return reads
 
+
+def test_writers_and_readers_do_not_disturb_one_another(tmp_path: Path) -> None:
+    """Four writers race for the next generation while four readers follow."""
+    base = Base(new_engine(tmp_path)).create()
+    race = Race(base)
     with ThreadPoolExecutor(8) as threads:
-        readers = [threads.submit(read, number) for number in range(4)]
-        for future in [threads.submit(write, number) for number in range(4)]:
+        readers = [threads.submit(race.read, number) for number in range(4)]
+        for future in [threads.submit(race.write, number) for number in range(4)]:
             future.result()
-        done.set()
+        race.done.set()
         assert all(reader.result() > 0 for reader in readers)
     assert (base.pointer.generation, base.searcher().chunk_count) == (21, 80)
-    assert engine.verify(base.id, base.pointer) == []
-
-
-def _everything(search: Callable[[list[SearchRequest]], list[list[object]]]) -> list[object]:
-    return search([SearchRequest(None, vectors(1, 7)[0], "semantic", 100)])[0]
+    assert base.engine.verify(base.id, base.pointer) == []
 
 
 def test_memory_is_bounded_and_dropped_segments_are_opened_again(tmp_path: Path) -> None:
@@ -145,7 +150,7 @@ def test_memory_is_bounded_and_dropped_segments_are_opened_again(tmp_path: Path)
     for _ in range(2):
         for number, base in enumerate(bases):
             assert base.searcher().existing([f"b{number}-5"]) == {f"b{number}-5"}
-        sizes = [engine._segments.size, sum(len(searcher) for searcher in [engine._searchers.keys()])]
+        sizes = [engine._segments.size, len(engine._searchers.present())]
         assert sizes[0] <= 60_000
         assert sizes[1] <= 3
 
@@ -156,7 +161,7 @@ def test_old_generations_are_let_go(tmp_path: Path) -> None:
     for part in range(6):
         base.append(chunks(3, f"p{part}-"), vectors(3, part))
         base.searcher()
-    assert [key[2] for key in engine._searchers.keys()] == [6, 7]
+    assert [key[2] for key in engine._searchers.present()] == [6, 7]
 
 
 def _answer(engine: KnowledgeEngine, kb_id: str, pointer: Pointer, results: object) -> None:

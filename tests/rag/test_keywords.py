@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile
 from agenthub.rag.keywords import KeywordIndex, KeywordPart, KeywordRanking
@@ -14,7 +18,7 @@ from tests.rag.samples import ENGLISH, WORDS, bm25
 texts = st.lists(st.lists(st.sampled_from([*WORDS, "the", "größe", "日本語"]), max_size=8).map(" ".join), min_size=1, max_size=14)
 
 
-def ranking(parts: list[list[str]], hidden: set[int] = frozenset()) -> KeywordRanking:  # type: ignore[assignment]
+def ranking(parts: list[list[str]], hidden: Collection[int] = ()) -> KeywordRanking:
     made, at = [], 0
     for part in parts:
         visible = np.array([at + row not in hidden for row in range(len(part))], dtype=np.bool_)
@@ -30,7 +34,9 @@ def ranking(parts: list[list[str]], hidden: set[int] = frozenset()) -> KeywordRa
     cut=st.integers(0, 14),
     hidden=st.sets(st.integers(0, 13), max_size=5),
 )
-def test_scores_are_bm25_however_segments_are_cut_and_whatever_is_deleted(collection: list[str], query: str, cut: int, hidden: set[int]) -> None:
+def test_scores_are_bm25_however_segments_are_cut_and_whatever_is_deleted(
+    collection: list[str], query: str, cut: int, hidden: set[int]
+) -> None:
     parts = [part for part in (collection[:cut], collection[cut:]) if part]
     scores = np.concatenate(ranking(parts, hidden).scores(ENGLISH.query_terms(query)))
     shown = [row for row in range(len(collection)) if row not in hidden]
@@ -79,7 +85,7 @@ def test_texts_without_words_make_an_index() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(name: str, values: list[int], kind: type[np.generic]) -> None:
     """A hash can't catch a file that was written wrong; no index taken from it may leave its arrays."""
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "terms.data": np.frombuffer(b"alphabeta", dtype=np.uint8),
         "terms.offsets": np.array([0, 5, 9], dtype=np.int64),
         "postings.bounds": np.array([0, 2, 3], dtype=np.int64),

@@ -147,7 +147,7 @@ def test_equal_scores_come_in_the_order_of_commits(tmp_path: Path) -> None:
     for part in ("x", "y"):
         base.append([Chunk(f"{part}{n}", None, "copper", {}) for n in range(5)], same)
     for mode in ("semantic", "keyword", "hybrid"):
-        hits = base.searcher().search([SearchRequest("copper", same[0], mode, 7)])[0]  # type: ignore[arg-type]
+        hits = base.searcher().search([SearchRequest("copper", same[0], mode, 7)])[0]
         assert [hit.id for hit in hits] == ["x0", "x1", "x2", "x3", "x4", "y0", "y1"]
 
 

@@ -130,7 +130,9 @@ def test_another_knowledge_bases_manifest_is_not_taken(base: Base, tmp_path: Pat
     """Not even with the right hash: the manifest names its knowledge base."""
     other = Base(base.engine).create()
     other.append(chunks(3, "secret"), vectors(3, 5))
-    (base.engine.volume.root / base.id / other.pointer.name).write_bytes((base.engine.volume.root / other.id / other.pointer.name).read_bytes())
+    (base.engine.volume.root / base.id / other.pointer.name).write_bytes(
+        (base.engine.volume.root / other.id / other.pointer.name).read_bytes()
+    )
     with pytest.raises(CorruptFile):
         new_engine(base.engine.volume.root).searcher(base.id, other.pointer, [])
 

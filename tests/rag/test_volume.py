@@ -182,10 +182,10 @@ def test_every_failing_call_of_put_new_is_reported_and_leaves_no_name(tmp_path: 
 
 def _put_or_none(volume: Volume, fault: Fault) -> FileRef | None:
     """The put file; None when it failed, then with the fitting error."""
+    fitting = VolumeFull if fault == "ENOSPC" else VolumeUnavailable
     try:
         return volume.put_new(KB, original(), DATA)
-    except VolumeUnavailable as error:
-        assert isinstance(error, VolumeFull) == (fault == "ENOSPC")
+    except fitting:
         return None
 
 
