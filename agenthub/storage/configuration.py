@@ -90,7 +90,7 @@ class PostgresqlTarget:
     database: str | None
     hosts: tuple[str, ...]
     ports: tuple[str, ...]
-    parameters: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, str], ...] = field(repr=False)  # may hold a password too
 
 
 def postgresql_target(url: str) -> PostgresqlTarget:

@@ -191,7 +191,8 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Query:
     """A page: rows where `where`, sorted by `order` and then by key (in the direction of the last order), after the row whose
-    sort values (one per order, then the key) are `after`. `limit` is 1..1000."""
+    sort values (one per order, then the key) are `after`. `limit` is 1..1000.
+    """
 
     where: Filter = ALL
     order: tuple[Order, ...] = ()

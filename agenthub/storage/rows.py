@@ -266,6 +266,14 @@ def _json(name: str, value: Any) -> Any:
 def _json_part(name: str, value: Any, depth: int) -> Any:
     if depth > MAX_JSON_DEPTH:
         raise _unfit(name, f"is nested deeper than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {_text(name, key): _json_part(name, item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_part(name, item, depth + 1) for item in value]
+    return _json_scalar(name, value)
+
+
+def _json_scalar(name: str, value: Any) -> str | float | int | bool | None:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -276,10 +284,6 @@ def _json_part(name: str, value: Any, depth: int) -> Any:
         if value not in _JSON_INTEGERS:
             raise _unfit(name, "holds a number outside 64 bits")
         return int(value)
-    if isinstance(value, Mapping):
-        return {_text(name, key): _json_part(name, item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_part(name, item, depth + 1) for item in value]
     raise _unfit(name, f"holds a {type(value).__name__}, which JSON has no form for")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,8 +50,7 @@ def schema_revision(storage: Storage) -> str | None:
     """
     if not isinstance(storage, SqlStorage):
         return None
-    with _reached(), storage.engine.connect() as connection:
-        return _revision(connection)
+    return storage.read(_revision)
 
 
 def check_schema(storage: Storage, versions: Path = VERSIONS) -> None:
@@ -102,7 +100,7 @@ def draft(storage: Storage, tables: Iterable[Table], message: str, versions: Pat
 
 
 def _config(connection: sa.Connection, versions: Path) -> Config:
-    config = Config(stdout=io.StringIO())  # Alembic would print to the console
+    config = Config()
     config.set_main_option("script_location", _escaped(MIGRATIONS))
     config.set_main_option("version_locations", _escaped(versions))
     config.set_main_option("path_separator", "newline")

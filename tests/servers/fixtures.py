@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from tests.servers.postgresql import MissingServer, PostgresqlServer, create_database, drop_database
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.contracts.storage.tables import EVERYTHING
 from flask import Flask
 
 from agenthub.storage.configuration import parse_database_url
 from agenthub.storage.contract import ALL, EVERY_TENANT, DeleteWhere, Storage
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
+from tests.contracts.storage.tables import EVERYTHING
 
 Open = Callable[..., Storage]
 

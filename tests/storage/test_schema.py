@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, THINGS, thing
-from servers.postgresql import create_database
 
 from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Insert, Storage, Table
 from agenthub.storage.migrations import draft
 from agenthub.storage.schema import check_schema, differences, migrate, schema_revision
+from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, THINGS, A, thing
+from tests.servers.postgresql import create_database
 
 Open = Callable[..., Storage]
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_a_migrated_database_has_exactly_the_tables(storage: Storage, versions: 
     assert migrate(storage, versions) == "0002"
     storage.commit([Insert(THINGS, thing("k"))])
     check_schema(storage, versions)
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
 
 
 def test_an_older_database_keeps_its_rows(storage: Storage, versions: Path) -> None:
@@ -121,14 +121,14 @@ def test_memory_has_no_schema(open_url: Open, versions: Path) -> None:
 
 
 def test_the_draft_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agenthub.storage.migrations.draft", "contracts.storage.tables:EVERYTHING", "-m", "all"]
+    command = [sys.executable, "-m", "agenthub.storage.migrations.draft", "tests.contracts.storage.tables:EVERYTHING", "-m", "all"]
     done = subprocess.run(
         [*command, "--versions", str(tmp_path)],
         cwd=ROOT,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == str(tmp_path / "0001_all.py")
+    assert done.stdout.splitlines()[-1].strip() == str(tmp_path / "0001_all.py")
     assert "create_table('things'" in (tmp_path / "0001_all.py").read_text()

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--versions", type=Path, default=VERSIONS)
     options = parser.parse_args(arguments)
     path = draft_from(load_tables(options.tables), options.message, options.versions)
-    print(path or "The migrations make these tables already.")
+    sys.stdout.write(f"{path or 'The migrations make these tables already.'}\n")
     return 0
 
 

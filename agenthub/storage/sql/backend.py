@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +52,8 @@ WRITE_TRIES: Final = 8
 READ_TRIES: Final = 2
 APPEND_ROWS: Final = 1000
 
+_random: Final = secrets.SystemRandom()
+
 T = TypeVar("T")
 
 
@@ -88,7 +90,7 @@ class SqlStorage(Storage):
         target = self.tables[table]
         condition = holds(table, target, where, self.dialect.steady_clock)
         statement = sa.select(sa.func.count()).select_from(target).where(owned(table, target, tenant), condition)
-        return int(self._read(lambda connection: connection.execute(statement).scalar_one()))
+        return int(self.read(lambda connection: connection.execute(statement).scalar_one()))
 
     def commit(self, writes: Sequence[Write]) -> list[Row | None]:
         if not 1 <= len(writes) <= MAX_WRITES:
@@ -109,12 +111,12 @@ class SqlStorage(Storage):
         statement = self.dialect.clock_statement()
         if statement is None:
             return datetime.now(UTC)
-        moment: datetime = self._read(lambda connection: connection.execute(statement).scalar_one())
+        moment: datetime = self.read(lambda connection: connection.execute(statement).scalar_one())
         return moment
 
     def ping(self) -> float:
         started = time.monotonic()
-        self._read(lambda connection: connection.execute(sa.select(1)).scalar_one())
+        self.read(lambda connection: connection.execute(sa.select(1)).scalar_one())
         return time.monotonic() - started
 
     def close(self) -> None:
@@ -128,9 +130,10 @@ class SqlStorage(Storage):
         self.dialect.after_fork()
 
     def _rows(self, statement: sa.Executable) -> list[Row]:
-        return self._read(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
+        return self.read(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
 
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """The result of reading on a connection, within the time of one operation; done again if the connection is lost."""
         return self._tries(READ_TRIES, lambda: self._read_once(work))
 
     def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
@@ -146,7 +149,7 @@ class SqlStorage(Storage):
                 except Failure as failure:
                     if isinstance(failure, ConnectionLost) and failure.pool_is_stale:
                         self.engine.dispose()
-                    pause = random.uniform(0, min(0.5, 0.01 * 2**attempt))
+                    pause = _random.uniform(0, min(0.5, 0.01 * 2**attempt))
                     if attempt == tries or expired() or remaining_seconds(1.0) <= pause:
                         raise failure.final() from failure
                     time.sleep(pause)

@@ -39,7 +39,10 @@ from agenthub.storage.sql.watchdog import Watchdog
 
 CONNECT_SECONDS: Final = 5
 CALL_SECONDS: Final = 6.0  # over statement_timeout, so that a living server speaks first
-SESSION: Final = "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed"
+SESSION: Final = (
+    "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
+    "-c timezone=UTC -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed"
+)
 _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 _CONTENDED: Final = frozenset({"40001", "40P01"})
 _NOT_MIGRATED: Final = frozenset({"42P01", "42703"})

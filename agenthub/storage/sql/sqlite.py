@@ -101,7 +101,7 @@ class SqliteDialect(SqlDialect):
     def shared(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         return statement  # the transaction already keeps every other writer out
 
-    def reading(self, connection: sa.Connection) -> AbstractContextManager[None]:
+    def reading(self, _connection: sa.Connection) -> AbstractContextManager[None]:
         return nullcontext()
 
     @contextmanager
@@ -119,7 +119,7 @@ class SqliteDialect(SqlDialect):
         connection.execution_options(**{_WRITES: True}).begin()
         return None
 
-    def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:
+    def outcome(self, _ticket: Ticket, _connect: Connect) -> Outcome:
         return "unknown"
 
     def failure(self, error: sa.exc.DBAPIError, tables: TableSet) -> Failure | AgentHubError:
@@ -135,7 +135,7 @@ class SqliteDialect(SqlDialect):
             return unavailable("the database file lacks a table or column of this release: run `make migrate`")
         return unavailable(f"the database file can't be used: {message}")
 
-    def opens_outage(self, error: sa.exc.DBAPIError) -> bool:
+    def opens_outage(self, _error: sa.exc.DBAPIError) -> bool:
         return False
 
     @contextmanager

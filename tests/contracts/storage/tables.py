@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agenthub.core.errors import VersionConflict
+from agenthub.core.types import TenantId
 from agenthub.storage.contract import Storage, Table, TenantScope, Update
 
 
@@ -56,6 +57,8 @@ EVENTS = Table.of("events", Event, indexes=[("tenant_id", "at")])
 GLOBALS = Table.of("globals", Global, tenant=None, unique=[("name",)])
 EVERYTHING = (THINGS, EVENTS, GLOBALS)
 
+A = TenantId("a")
+B = TenantId("b")
 MOMENT = datetime(2026, 11, 23, 12, 34, 56, 789012, tzinfo=UTC)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agenthub.core.errors import AlreadyExists, InvalidInput, NotFound, VersionConflict
+from agenthub.core.types import TenantId
 from agenthub.storage.contract import (
     ALL,
     EVERY_TENANT,
@@ -120,7 +121,7 @@ HOLDS = Compare("number", "eq", 1)
 FAILS = Compare("number", "eq", 2)
 
 
-def guarded(tenant: str, key: str, where: Compare | None = None, version: int | None = None) -> list[Write]:
+def guarded(tenant: TenantId, key: str, where: Compare | None = None, version: int | None = None) -> list[Write]:
     """Each write that is guarded, with these guards."""
     condition = where or ALL
     result: list[Write] = [
@@ -133,11 +134,11 @@ def guarded(tenant: str, key: str, where: Compare | None = None, version: int | 
 def test_a_missing_or_foreign_row_is_not_found(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", "b"))])
     for write in [
-        *guarded("a", "none"),
-        *guarded("a", "k"),
-        *guarded("a", "k", HOLDS),
-        *guarded("a", "k", FAILS),
-        *guarded("a", "nul\x00"),
+        *guarded(A, "none"),
+        *guarded(A, "k"),
+        *guarded(A, "k", HOLDS),
+        *guarded(A, "k", FAILS),
+        *guarded(A, "nul\x00"),
     ]:
         with pytest.raises(NotFound):
             storage.commit([write])
@@ -146,7 +147,7 @@ def test_a_missing_or_foreign_row_is_not_found(storage: Storage) -> None:
 
 def test_a_failed_guard_is_a_version_conflict(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
-    for write in [*guarded("a", "k", FAILS), *guarded("a", "k", version=2), *guarded("a", "k", HOLDS, 2), *guarded("a", "k", FAILS, 1)]:
+    for write in [*guarded(A, "k", FAILS), *guarded(A, "k", version=2), *guarded(A, "k", HOLDS, 2), *guarded(A, "k", FAILS, 1)]:
         with pytest.raises(VersionConflict):
             storage.commit([write])
     assert storage.get(THINGS, A, "k") == thing("k")

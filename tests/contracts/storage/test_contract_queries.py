@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agenthub.core.errors import InvalidInput, NotFound, VersionConflict
+from agenthub.core.types import TenantId
 from agenthub.storage.contract import (
     ALL,
     EVERY_TENANT,
@@ -61,7 +62,7 @@ def test_reads_see_one_tenant_only(storage: Storage) -> None:
     assert storage.find(THINGS, A, Query(Or((eq(tenant_id="b"), eq(id="t"))))) == []
     assert storage.count(THINGS, A) == 1
     assert storage.count(THINGS, EVERY_TENANT) == 2
-    assert storage.count(THINGS, "none") == 0
+    assert storage.count(THINGS, TenantId("none")) == 0
 
 
 def test_writes_reach_one_tenant_only(storage: Storage) -> None:
@@ -77,9 +78,9 @@ def test_hostile_keys_and_tenants_find_nothing(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
     for text in ("nul\x00", "\ud800", "k' OR '1'='1", "%", "k%", "K", ":id", "", "x" * 10_000):
         assert storage.get(THINGS, A, text) is None
-        assert storage.get(THINGS, text, "k") is None
+        assert storage.get(THINGS, TenantId(text), "k") is None
         assert storage.get_many(THINGS, A, [text, "k"]) == {"k": thing("k")}
-        assert storage.count(THINGS, text) == 0
+        assert storage.count(THINGS, TenantId(text)) == 0
 
 
 def test_get_many_is_bounded_and_keeps_the_order_asked_for(storage: Storage) -> None:
@@ -258,7 +259,7 @@ def test_every_backend_answers_as_the_model_does(
     things = [thing(f"k{i:02}", **{**row, "name": f"{row['name']}{i}", "rank": None}) for i, row in enumerate(rows)]
     for target in (storage, model):
         target.commit([DeleteWhere(THINGS, EVERY_TENANT, ALL), *(Insert(THINGS, row) for row in things)])
-    for tenant in ("a", EVERY_TENANT):
+    for tenant in (A, EVERY_TENANT):
         query = Query(where, order, limit)
         assert every_row(storage, tenant, query) == every_row(model, tenant, query)
         assert storage.count(THINGS, tenant, where) == model.count(THINGS, tenant, where)

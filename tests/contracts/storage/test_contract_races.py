@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -22,6 +23,7 @@ from agenthub.storage.contract import (
     Insert,
     Query,
     Require,
+    Row,
     Storage,
     Table,
     Update,
@@ -31,6 +33,7 @@ from tests.contracts.storage.conftest import opened
 from tests.contracts.storage.tables import EVENTS, THINGS, A, B, add_one, event, thing
 
 THREADS = 8
+PAUSE: list[Write] = [DeleteWhere(EVENTS, EVERY_TENANT, ALL)]  # between two inserts, which would else be one statement
 ROOT = Path(__file__).parents[3]
 
 
@@ -49,6 +52,15 @@ def race(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
         return list(pool.map(run, range(threads)))
 
 
+def set_number(storage: Storage, version: int, racer: int) -> list[Row | None]:
+    return storage.commit([Update(THINGS, A, "k", {"number": racer}, expected_version=version)])
+
+
+def insert(storage: Storage, key: str | None, name: str | None, racer: int) -> list[Row | None]:
+    """Insert with the key or the name that all racers want, the other being one's own."""
+    return storage.commit([Insert(THINGS, thing(key or f"{name} {racer}", name=name or f"{key} {racer}"))])
+
+
 def test_no_update_is_lost(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k", number=0))])
     race(lambda _: [add_one(storage, A, "k") for _ in range(15)])
@@ -60,7 +72,7 @@ def test_no_update_is_lost(storage: Storage) -> None:
 def test_one_of_many_compare_and_sets_wins(storage: Storage) -> None:
     storage.commit([Insert(THINGS, thing("k"))])
     for version in range(1, 11):
-        results = race(lambda i, v=version: storage.commit([Update(THINGS, A, "k", {"number": i}, expected_version=v)]))
+        results = race(partial(set_number, storage, version))
         winners = [result for result in results if isinstance(result, list)]
         assert len(winners) == 1
         assert [type(result) for result in results if not isinstance(result, list)] == [VersionConflict] * (THREADS - 1)
@@ -69,13 +81,27 @@ def test_one_of_many_compare_and_sets_wins(storage: Storage) -> None:
 
 def test_one_of_many_inserts_takes_a_key_and_a_name(storage: Storage) -> None:
     for turn in range(8):
-        same_key = race(lambda i, t=turn: storage.commit([Insert(THINGS, thing(f"k{t}", name=f"key {t} {i}"))]))
-        same_name = race(lambda i, t=turn: storage.commit([Insert(THINGS, thing(f"n{t} {i}", name=f"name {t}"))]))
+        same_key = race(partial(insert, storage, f"k{turn}", None))
+        same_name = race(partial(insert, storage, None, f"n{turn}"))
         for results in (same_key, same_name):
             kinds = [type(result) for result in results]
             assert kinds.count(list) == 1
             assert kinds.count(AlreadyExists) == THREADS - 1
     assert storage.count(THINGS, A) == 16
+
+
+def test_commits_that_take_two_names_in_opposite_order(storage: Storage) -> None:
+    """On PostgreSQL they wait for each other: one is chosen to give way, tries again and finds the names taken."""
+    for turn in range(2):
+        names = [f"x{turn}", f"y{turn}"]
+
+        def take(racer: int, names: list[str] = names) -> list[Row | None]:
+            wanted = names if racer % 2 else names[::-1]
+            return storage.commit([step for name in wanted for step in (Insert(THINGS, thing(f"{name} {racer}", name=name)), *PAUSE)])
+
+        kinds = [type(result) for result in race(take, 4)]
+        assert kinds.count(list) == 1
+        assert kinds.count(AlreadyExists) == 3
 
 
 def test_racing_appends_leave_each_row_once(storage: Storage) -> None:

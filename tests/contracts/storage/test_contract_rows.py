@@ -138,7 +138,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("column", "value"), REFUSED)
-def test_what_no_backend_could_keep_is_refused(storage: Storage, column: str, value: object) -> None:
+def test_what_no_backend_could_keep_is_refused(storage: Storage, column: str, value: Any) -> None:
     with pytest.raises(InvalidInput) as refusal:
         storage.commit([Insert(THINGS, thing("first")), Insert(THINGS, thing("k", **{column: value}))])
     assert refusal.value.field == column

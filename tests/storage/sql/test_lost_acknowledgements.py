@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.contracts.storage.tables import EVENTS, THINGS, event, thing
-from tests.servers.postgresql import execute
-from tests.servers.proxy import Proxy
 
 from agenthub.core.errors import OutcomeUnknown, StorageUnavailable, VersionConflict
 from agenthub.storage.contract import Delete, Insert, Storage, Update
 from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import Ticket
+from tests.contracts.storage.tables import EVENTS, THINGS, A, event, thing
+from tests.servers.postgresql import execute
+from tests.servers.proxy import Proxy
 
 Open = Callable[..., Storage]
 HANG_SECONDS = 60
@@ -62,11 +62,11 @@ def test_a_commit_is_applied_exactly_once(url: str, proxy: Proxy, open_url: Open
     storage.commit([Insert(THINGS, thing("k", number=0))])
     for i in range(25):
         spoil(proxy, mode, matching)
-        row, inserted = storage.commit([Update(THINGS, "a", "k", {"number": i + 1}, expected_version=i + 1), Insert(EVENTS, event(f"{i}"))])
+        row, inserted = storage.commit([Update(THINGS, A, "k", {"number": i + 1}, expected_version=i + 1), Insert(EVENTS, event(f"{i}"))])
         assert proxy.spoiled == 1
-        assert row == thing("k", number=i + 1, version=i + 2) == storage.get(THINGS, "a", "k")
+        assert row == thing("k", number=i + 1, version=i + 2) == storage.get(THINGS, A, "k")
         assert inserted == event(f"{i}")
-    assert storage.count(EVENTS, "a") == 25
+    assert storage.count(EVENTS, A) == 25
 
 
 @pytest.mark.parametrize("mode", ["lose_reply", "lose_request"])
@@ -76,8 +76,8 @@ def test_lost_deletes_and_inserts_are_settled(url: str, proxy: Proxy, open_url: 
         spoil(proxy, mode, is_commit)
         assert storage.commit([Insert(THINGS, thing(f"{i}"))]) == [thing(f"{i}")]
         spoil(proxy, mode, is_commit)
-        assert storage.commit([Delete(THINGS, "a", f"{i}", expected_version=1)]) == [None]
-        assert storage.count(THINGS, "a") == 0
+        assert storage.commit([Delete(THINGS, A, f"{i}", expected_version=1)]) == [None]
+        assert storage.count(THINGS, A) == 0
 
 
 def test_threads_under_lost_acknowledgements(url: str, proxy: Proxy, open_url: Open) -> None:
@@ -89,9 +89,9 @@ def test_threads_under_lost_acknowledgements(url: str, proxy: Proxy, open_url: O
         done = unknown = 0
         while done + unknown < 25:
             try:
-                row = storage.get(THINGS, "a", "k")
+                row = storage.get(THINGS, A, "k")
                 assert row is not None
-                storage.commit([Update(THINGS, "a", "k", {"number": row["number"] + 1}, expected_version=row["version"])])
+                storage.commit([Update(THINGS, A, "k", {"number": row["number"] + 1}, expected_version=row["version"])])
                 done += 1
             except VersionConflict:
                 continue
@@ -104,7 +104,7 @@ def test_threads_under_lost_acknowledgements(url: str, proxy: Proxy, open_url: O
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(work, range(4)))
     proxy.mode = "pass"
-    row = storage.get(THINGS, "a", "k")
+    row = storage.get(THINGS, A, "k")
     assert row is not None
     done, unknown = (sum(counts) for counts in zip(*results, strict=True))
     assert proxy.spoiled == 40
@@ -118,8 +118,8 @@ def test_a_silent_network_ends_in_an_error_and_recovers(url: str, proxy: Proxy, 
     proxy.mode = "blackhole"
     with ThreadPoolExecutor(3) as pool:
         calls: list[Callable[[], Any]] = [
-            lambda: storage.get(THINGS, "a", "k"),
-            lambda: storage.commit([Update(THINGS, "a", "k", {"number": 2}, expected_version=1)]),
+            lambda: storage.get(THINGS, A, "k"),
+            lambda: storage.commit([Update(THINGS, A, "k", {"number": 2}, expected_version=1)]),
             storage.ping,
         ]
         for outcome in [pool.submit(call) for call in calls]:
@@ -128,8 +128,8 @@ def test_a_silent_network_ends_in_an_error_and_recovers(url: str, proxy: Proxy, 
             assert error.retry_after_seconds
     proxy.reset_all()
     proxy.mode = "pass"
-    assert eventually(lambda: storage.get(THINGS, "a", "k")) == thing("k")
-    storage.commit([Update(THINGS, "a", "k", {"number": 2}, expected_version=1)])
+    assert eventually(lambda: storage.get(THINGS, A, "k")) == thing("k")
+    storage.commit([Update(THINGS, A, "k", {"number": 2}, expected_version=1)])
 
 
 def test_an_acknowledgement_that_never_comes_is_settled(url: str, proxy: Proxy, open_url: Open) -> None:
@@ -148,9 +148,9 @@ def test_an_acknowledgement_that_never_comes_is_settled(url: str, proxy: Proxy, 
 
     spoil(proxy, "lose_request", silence)
     with ThreadPoolExecutor(1) as pool:
-        row = pool.submit(storage.commit, [Update(THINGS, "a", "k", {"number": 1}, expected_version=1)]).result(HANG_SECONDS)
+        row = pool.submit(storage.commit, [Update(THINGS, A, "k", {"number": 1}, expected_version=1)]).result(HANG_SECONDS)
     assert silent.is_set()
-    assert row == [thing("k", number=1, version=2)] == [storage.get(THINGS, "a", "k")]
+    assert row == [thing("k", number=1, version=2)] == [storage.get(THINGS, A, "k")]
 
 
 def eventually(call: Callable[[], Any]) -> Any:
@@ -167,7 +167,7 @@ def test_slow_networks_only_slow_things_down(url: str, proxy: Proxy, open_url: O
     storage = open_url(url)
     proxy.latency_seconds = 0.05
     storage.commit([Insert(THINGS, thing("k"))])
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
 
 
 def asked(storage: Storage, transaction: str, process: int) -> str:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
-from tests.contracts.storage.tables import EVERYTHING, THINGS, thing
-from tests.servers.postgresql import PostgresqlServer, create_database, execute, libpq_url
 
 from agenthub.core.errors import OutcomeUnknown, StorageUnavailable, VersionConflict
 from agenthub.storage.contract import Column, ColumnType, Insert, Query, Question, Storage, Update
 from agenthub.storage.schema import create_tables
+from tests.contracts.storage.tables import EVERYTHING, THINGS, A, thing
+from tests.servers.postgresql import PostgresqlServer, create_database, execute, libpq_url
 
 Open = Callable[..., Storage]
 HANG_SECONDS = 60
@@ -43,9 +43,9 @@ def test_terminated_connections_are_not_noticed_by_callers(tables: str, open_url
     storage.commit([Insert(THINGS, thing("k", number=0))])
     for i in range(10):
         execute(tables, TERMINATE)
-        assert storage.get(THINGS, "a", "k") == thing("k", number=i, version=i + 1)
+        assert storage.get(THINGS, A, "k") == thing("k", number=i, version=i + 1)
         execute(tables, TERMINATE)
-        storage.commit([Update(THINGS, "a", "k", {"number": i + 1}, expected_version=i + 1)])
+        storage.commit([Update(THINGS, A, "k", {"number": i + 1}, expected_version=i + 1)])
 
 
 def test_terminated_connections_under_load_lose_nothing(tables: str, open_url: Open) -> None:
@@ -57,9 +57,9 @@ def test_terminated_connections_under_load_lose_nothing(tables: str, open_url: O
         done = unknown = 0
         while not over.is_set():
             try:
-                row = storage.get(THINGS, "a", "k")
+                row = storage.get(THINGS, A, "k")
                 assert row is not None
-                storage.commit([Update(THINGS, "a", "k", {"number": row["number"] + 1}, expected_version=row["version"])])
+                storage.commit([Update(THINGS, A, "k", {"number": row["number"] + 1}, expected_version=row["version"])])
                 done += 1
             except VersionConflict:
                 continue
@@ -77,7 +77,7 @@ def test_terminated_connections_under_load_lose_nothing(tables: str, open_url: O
             threading.Event().wait(0.02)
         over.set()
         done, unknown = (sum(counts) for counts in zip(*(worker.result(HANG_SECONDS) for worker in workers), strict=True))
-    row = storage.get(THINGS, "a", "k")
+    row = storage.get(THINGS, A, "k")
     assert row is not None
     assert killed >= 60
     assert done > 0
@@ -91,7 +91,7 @@ def test_a_row_locked_by_another_session_is_waited_for(tables: str, open_url: Op
     with other.cursor() as cursor:
         cursor.execute("UPDATE things SET number = 5, version = 9 WHERE id = 'k'")
     threading.Timer(2.5, other.rollback).start()  # longer than one lock_timeout
-    (row,) = bounded(lambda: storage.commit([Update(THINGS, "a", "k", {"number": 2}, expected_version=1)]))
+    (row,) = bounded(lambda: storage.commit([Update(THINGS, A, "k", {"number": 2}, expected_version=1)]))
     assert row == thing("k", number=2, version=2)
     other.close()
 
@@ -103,9 +103,9 @@ def test_a_row_locked_for_ever_ends_in_an_error(tables: str, open_url: Open) -> 
     with other.cursor() as cursor:
         cursor.execute("SELECT 1 FROM things WHERE id = 'k' FOR UPDATE")
     with pytest.raises(StorageUnavailable) as refusal:
-        bounded(lambda: storage.commit([Update(THINGS, "a", "k", {"number": 2})]))
+        bounded(lambda: storage.commit([Update(THINGS, A, "k", {"number": 2})]))
     assert refusal.value.retry_after_seconds
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
     other.close()
 
 
@@ -115,18 +115,18 @@ def test_a_pool_that_is_used_up_refuses(tables: str, open_url: Open) -> None:
     other = psycopg2.connect(libpq_url(tables))
     with other.cursor() as cursor:
         cursor.execute("SELECT 1 FROM things WHERE id = 'k' FOR UPDATE")
+    refusal: StorageUnavailable | None = None
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(storage.commit, [Update(THINGS, "a", "k", {"number": 2})])
-        refused = 0
-        while not refused and not waiting.done():
+        waiting = pool.submit(storage.commit, [Update(THINGS, A, "k", {"number": 2})])
+        while refusal is None and not waiting.done():
             try:
-                storage.get(THINGS, "a", "k")
+                storage.get(THINGS, A, "k")
             except StorageUnavailable as error:
-                assert error.retry_after_seconds
-                refused += 1
+                refusal = error
         other.rollback()
         assert waiting.result(HANG_SECONDS) == [thing("k", number=2, version=2)]
-    assert refused == 1
+    assert refusal is not None
+    assert refusal.retry_after_seconds
     other.close()
 
 
@@ -136,16 +136,23 @@ def test_a_server_without_free_connections_refuses_and_recovers(postgresql_priva
     create_tables(storage, EVERYTHING)
     storage.close()
     others: list[Any] = []
-    with pytest.raises(psycopg2.OperationalError, match="too many clients"):
-        while True:
-            others.append(psycopg2.connect(libpq_url(url)))
+    fill(url, others)
     with pytest.raises(StorageUnavailable) as refusal:
         storage.ping()
     assert refusal.value.retry_after_seconds
     others.pop().close()
-    assert eventually(lambda: storage.count(THINGS, "a")) == 0
+    assert eventually(lambda: storage.count(THINGS, A)) == 0
     for other in others:
         other.close()
+
+
+def fill(url: str, connections: list[Any]) -> None:
+    """Open connections until the server has no more."""
+    while True:
+        try:
+            connections.append(psycopg2.connect(libpq_url(url)))
+        except psycopg2.OperationalError:
+            return
 
 
 def test_a_read_only_server_is_an_outage_that_ends(tables: str, open_url: Open) -> None:
@@ -156,11 +163,11 @@ def test_a_read_only_server_is_an_outage_that_ends(tables: str, open_url: Open) 
     execute(tables, TERMINATE)
     try:
         with pytest.raises(StorageUnavailable):
-            bounded(lambda: storage.commit([Update(THINGS, "a", "k", {"number": 2})]))
-        assert storage.get(THINGS, "a", "k") == thing("k")
+            bounded(lambda: storage.commit([Update(THINGS, A, "k", {"number": 2})]))
+        assert storage.get(THINGS, A, "k") == thing("k")
     finally:
         execute(tables, f'BEGIN READ WRITE; ALTER DATABASE "{name}" RESET default_transaction_read_only; COMMIT')
-    eventually(lambda: storage.commit([Update(THINGS, "a", "k", {"number": 2})]))
+    eventually(lambda: storage.commit([Update(THINGS, A, "k", {"number": 2})]))
 
 
 def running(server: PostgresqlServer) -> str:
@@ -180,13 +187,13 @@ def test_outage_and_recovery_without_reopening(postgresql_private: PostgresqlSer
     for turn in range(2):
         postgresql_private.stop(mode)
         for _ in range(30):
-            for call in (lambda: storage.get(THINGS, "a", "k"), lambda: storage.commit([Update(THINGS, "a", "k", {"number": 9})])):
+            for call in (lambda: storage.get(THINGS, A, "k"), lambda: storage.commit([Update(THINGS, A, "k", {"number": 9})])):
                 with pytest.raises(StorageUnavailable) as refusal:
                     bounded(call)
                 assert refusal.value.retry_after_seconds
         postgresql_private.start()
-        assert eventually(lambda: storage.get(THINGS, "a", "k")) == thing("k", number=turn, version=turn + 1)
-        storage.commit([Update(THINGS, "a", "k", {"number": turn + 1}, expected_version=turn + 1)])
+        assert eventually(lambda: storage.get(THINGS, A, "k")) == thing("k", number=turn, version=turn + 1)
+        storage.commit([Update(THINGS, A, "k", {"number": turn + 1}, expected_version=turn + 1)])
 
 
 def test_a_frozen_server_does_not_hang_callers(postgresql_private: PostgresqlServer, open_url: Open) -> None:
@@ -196,11 +203,11 @@ def test_a_frozen_server_does_not_hang_callers(postgresql_private: PostgresqlSer
     postgresql_private.pause()
     try:
         with ThreadPoolExecutor(12) as pool:
-            calls = [pool.submit(storage.find, THINGS, "a", Query()) for _ in range(12)]
+            calls = [pool.submit(storage.find, THINGS, A, Query()) for _ in range(12)]
             assert {type(call.exception(timeout=HANG_SECONDS)) for call in calls} == {StorageUnavailable}
     finally:
         postgresql_private.resume()
-    assert eventually(lambda: storage.get(THINGS, "a", "k")) == thing("k")
+    assert eventually(lambda: storage.get(THINGS, A, "k")) == thing("k")
 
 
 def test_an_unreachable_server_refuses_to_start_and_says_what_to_do(open_url: Open) -> None:
@@ -216,7 +223,7 @@ def test_several_hosts_are_tried_in_order(tables: str, open_url: Open) -> None:
     server = urlsplit(tables).netloc.rpartition("@")[2]
     storage = open_url(tables.replace(server, f"127.0.0.1:1,{server}") + "?target_session_attrs=read-write&connect_timeout=2")
     storage.commit([Insert(THINGS, thing("k"))])
-    assert storage.get(THINGS, "a", "k") == thing("k")
+    assert storage.get(THINGS, A, "k") == thing("k")
 
 
 SETTINGS = {
@@ -243,6 +250,6 @@ def test_session_settings_bound_every_wait(tables: str, open_url: Open) -> None:
 
 def test_a_database_without_tables_says_what_to_run(postgresql_url: str, open_url: Open) -> None:
     storage = open_url(create_database(postgresql_url))
-    for call in (lambda: storage.get(THINGS, "a", "k"), lambda: storage.commit([Insert(THINGS, thing("k"))])):
+    for call in (lambda: storage.get(THINGS, A, "k"), lambda: storage.commit([Insert(THINGS, thing("k"))])):
         with pytest.raises(StorageUnavailable, match="make migrate"):
             call()

@@ -75,7 +75,7 @@ def test_deadlines_nest_and_end() -> None:
 
 def test_an_outage_is_remembered_and_tried_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+    monkeypatch.setattr("agenthub.storage.sql.limits.time.monotonic", lambda: now)
     outage = Outage()
     outage.check()
     outage.failed()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
 from agenthub.storage.sql.tables import Instant
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -20,7 +21,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-
+    """Make the tables as this release wants them."""
     op.create_table(
         "agent_versions",
         sa.Column("id", TEXT, nullable=False),
@@ -297,7 +298,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-
+    """Undo it."""
     with op.batch_alter_table("users", schema=None) as batch_op:
         batch_op.drop_index("ix_users_tenant_id_status_id")
         batch_op.drop_index("ix_users_tenant_id_role_status")
