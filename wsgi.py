@@ -10,6 +10,7 @@ from typing import Final
 
 from agenthub.factory import start
 
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 (nothing is bound here; the safe assumption about who can connect)
 BOOT_ERROR: Final = 3  # gunicorn stops at this status; at any other it would start workers in vain for ever
 
-app = start({**os.environ, "AGENTHUB_HOST": os.environ.get("AGENTHUB_HOST") or "0.0.0.0"}, exit_status=BOOT_ERROR)
+app = start({**os.environ, "AGENTHUB_HOST": os.environ.get("AGENTHUB_HOST") or EVERYWHERE}, exit_status=BOOT_ERROR)

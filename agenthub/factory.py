@@ -80,7 +80,9 @@ def _has_default_owner(resources: Resources) -> bool:
             [f"{owner.email} still has the default password, which is never accepted here: set AGENTHUB_OWNER_PASSWORD to replace it"]
         )
     if owner.outcome == "absent":
-        _log.warning("there is no owner yet", remedy="set AGENTHUB_OWNER_EMAIL and AGENTHUB_OWNER_PASSWORD, or run: python -m agenthub.cli owner")
+        _log.warning(
+            "there is no owner yet", remedy="set AGENTHUB_OWNER_EMAIL and AGENTHUB_OWNER_PASSWORD, or run: python -m agenthub.cli owner"
+        )
     elif owner.default_password:
         _log.warning("the default owner is in use: change its password before others can reach this", owner=owner.email)
     elif owner.outcome != "exists":

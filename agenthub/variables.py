@@ -17,7 +17,9 @@ class Variable:
 
 
 VARIABLES: Final = (
-    Variable("DATABASE_URL", "", "Where rows live: postgresql://…, sqlite:////absolute/path.db or memory://. Unset: data/agenthub.sqlite3", True),
+    Variable(
+        "DATABASE_URL", "", "Where rows live: postgresql://…, sqlite:////absolute/path.db or memory://. Unset: data/agenthub.sqlite3", True
+    ),
     Variable("GOOGLE_CLOUD_PROJECT", "", "Rows in BigQuery, unless DATABASE_URL is set (the backend arrives with issue E)"),
     Variable("BIGQUERY_DATASET", "agenthub_data", "The BigQuery dataset"),
     Variable("VECTOR_STORE_BASE_PATH", "data/knowledge", "The folder or mounted bucket for documents, vectors and indexes"),
@@ -31,7 +33,9 @@ VARIABLES: Final = (
     Variable("AGENTHUB_THREADS", "8", "Threads per process: how many requests it answers at once"),
     Variable("AGENTHUB_WORKER_TIMEOUT_SECONDS", "60", "gunicorn replaces a process that is frozen for so long; 0 never does"),
     Variable("AGENTHUB_HOST", "127.0.0.1", "The address to listen on; under gunicorn 0.0.0.0 where PORT is set"),
-    Variable("AGENTHUB_SERVICES", "*", "Which services this process serves: names and patterns, such as knowledge.*,platform.authentication"),
+    Variable(
+        "AGENTHUB_SERVICES", "*", "Which services this process serves: names and patterns, such as knowledge.*,platform.authentication"
+    ),
     Variable("AGENTHUB_OWNER_EMAIL", "", "The first owner, made at the first start"),
     Variable("AGENTHUB_OWNER_PASSWORD", "", "The first owner's password", True),
     Variable("AGENTHUB_SESSION_IDLE_SECONDS", "86400", "An unused session ends after this time"),
@@ -41,8 +45,14 @@ VARIABLES: Final = (
     Variable("AGENTHUB_CACHE_BYTES", "67108864", "Memory for the cache of each process"),
     Variable("AGENTHUB_SEGMENT_CACHE_BYTES", "536870912", "Memory for opened indexes of each process"),
     Variable("AGENTHUB_POOL_CONNECTIONS", "5", "Database connections kept open per process"),
-    Variable("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE", "off", "Accept SQLite where its file is lost or unsafe (Cloud Run, memory and network file systems)"),
-    Variable("AGENTHUB_METRICS_TOKEN", "", "A bearer token for /metrics. Unset: /metrics answers this machine and tokens with metrics:read", True),
+    Variable(
+        "AGENTHUB_ACCEPT_EPHEMERAL_SQLITE",
+        "off",
+        "Accept SQLite where its file is lost or unsafe (Cloud Run, memory and network file systems)",
+    ),
+    Variable(
+        "AGENTHUB_METRICS_TOKEN", "", "A bearer token for /metrics. Unset: /metrics answers this machine and tokens with metrics:read", True
+    ),
     Variable("AGENTHUB_LOG_FORMAT", "auto", "auto (text on a terminal, JSON elsewhere), json or text"),
     Variable("AGENTHUB_LOG_LEVEL", "info", "debug, info, warning or error"),
     Variable("AGENTHUB_LOG_STREAM", "stderr", "stderr or stdout"),

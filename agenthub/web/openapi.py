@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Flask
-from werkzeug.routing import IntegerConverter, Rule
+from werkzeug.routing import Rule
 
 from agenthub import __version__
 from agenthub.core.ids import ID_LENGTH, ID_PATTERN
@@ -157,8 +157,7 @@ def _is_keyed(operation: Operation) -> bool:
 
 
 def _path_schema(name: str, rule: Rule, declaration: Declaration) -> dict[str, Any]:
-    converter = rule._converters.get(name)
-    if isinstance(converter, IntegerConverter):
+    if re.search(rf"<int(\([^<>]*\))?:{name}>", rule.rule):
         return {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     if name.endswith("_id") and name not in declaration.free_path:
         return {"type": "string", "pattern": ID_PATTERN, "minLength": ID_LENGTH, "maxLength": ID_LENGTH}

@@ -121,35 +121,52 @@ def _names_in(schema: Any) -> Iterator[str]:
 
 def _tidy(schema: Any, *, asked: bool) -> None:
     """Drop pydantic's titles, and in what clients send say the limits that hold everywhere."""
-    if isinstance(schema, list):
-        for part in schema:
-            _tidy(part, asked=asked)
     if not isinstance(schema, dict):
         return
     if isinstance(schema.get("title"), str):
         del schema["title"]
-    if "default" in schema and schema["default"] is None and "type" in schema:
+    if "type" in schema and schema.get("default", ...) is None:
         del schema["default"]
     if asked:
         _limit(schema)
+    for part in _parts(schema):
+        _tidy(part, asked=asked)
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """The schemas inside a schema; what is data is none."""
     for key, part in schema.items():
         if key in ("properties", "$defs"):
-            for child in part.values():
-                _tidy(child, asked=asked)
+            yield from part.values()
+        elif isinstance(part, list) and key not in _DATA_KEYS:
+            yield from part
         elif key not in _DATA_KEYS:
-            _tidy(part, asked=asked)
+            yield part
 
 
 def _limit(schema: dict[str, Any]) -> None:
     kind = schema.get("type")
-    if kind == "string" and not schema.keys() & {"pattern", "format", "enum", "const", "contentMediaType"}:
+    free_text = schema.get("format", "password") == "password" and not schema.keys() & {"pattern", "enum", "const", "contentMediaType"}
+    if kind == "string" and free_text:
         schema["pattern"] = _NO_NUL
     if kind == "integer" and not schema.keys() & {"enum", "const"}:
         if "exclusiveMinimum" not in schema:
             schema.setdefault("minimum", -_INT64 - 1)
         if "exclusiveMaximum" not in schema:
             schema.setdefault("maximum", _INT64)
-    if kind == "object" and schema.get("additionalProperties") is True:
+    if kind == "object":
+        _limit_keys(schema)
+
+
+def _limit_keys(schema: dict[str, Any]) -> None:
+    """A limit on keys as `propertyNames`, which holds for all of them: other keys escape from pydantic's `patternProperties`."""
+    patterns: dict[str, Any] = schema.get("patternProperties", {})
+    if len(patterns) == 1:
+        del schema["patternProperties"]
+        ((pattern, values),) = patterns.items()
+        schema["propertyNames"] = {**schema.get("propertyNames", {}), "pattern": pattern}
+        schema["additionalProperties"] = values or True
+    if schema.get("additionalProperties") is True:
         schema["additionalProperties"] = {"$ref": _PREFIX + _JSON}
         schema.setdefault("propertyNames", {"pattern": _NO_NUL})
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from agenthub.core.errors import AgentHubError
 from agenthub.resources import Resources
 
 _PATIENCE_SECONDS: Final = 3.0
@@ -53,7 +54,7 @@ class Check:
         started = time.perf_counter()
         try:
             facts = self._look()
-        except Exception as error:  # noqa: BLE001 (a health check reports whatever is wrong, and never raises)
+        except (AgentHubError, OSError) as error:
             _log.warning("dependency failing", error=repr(error))
             return Finding(False, _elapsed_ms(started), type(error).__name__)
         return Finding(True, _elapsed_ms(started), None, facts)

@@ -18,7 +18,8 @@ _INT64: Final = 2**63 - 1
 
 class Schema(BaseModel):
     """A request or answer. Unknown fields are refused in requests and dropped from answers; JSON is taken strictly
-    (no text for numbers); attributes of entities are read as they are."""
+    (no text for numbers); attributes of entities are read as they are.
+    """
 
     model_config = ConfigDict(
         extra="forbid",

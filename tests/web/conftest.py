@@ -113,6 +113,13 @@ def notes_blueprint(calls: list[str]) -> Blueprint:
         calls.append("delete")
         repository(NoteRepository).remove(principal().tenant_id, note_id)
 
+    return bp
+
+
+def odd_blueprint(calls: list[str]) -> Blueprint:
+    """Files, odd paths, bytes."""
+    bp = Blueprint("odd", __name__)
+
     @bp.post("/files")
     @requires("agents:write")
     @accepts_files(FileForm, json=NoteIn, max_files=2)
@@ -151,6 +158,13 @@ def notes_blueprint(calls: list[str]) -> Blueprint:
         """A download."""
         return Attachment(b"<script>", 'na"me\r\n\u2028é.html', "text/html")
 
+    _add_failures(bp, calls)
+    return bp
+
+
+def _add_failures(bp: Blueprint, calls: list[str]) -> None:
+    """Views that fail in three ways."""
+
     @bp.get("/broken")
     @public("a test")
     @returns(NoteOut)
@@ -173,8 +187,6 @@ def notes_blueprint(calls: list[str]) -> Blueprint:
         """Have no space."""
         calls.append("full")
         raise VolumeFull("no space left")
-
-    return bp
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,7 @@ def make_app() -> Iterator[AppMaker]:
     def make(**environment: str) -> tuple[Flask, list[str]]:
         calls: list[str] = []
         module = types.ModuleType(MODULE)
-        setattr(module, "BLUEPRINTS", (("/api/notes", notes_blueprint(calls)),))
+        vars(module)["BLUEPRINTS"] = (("/api/notes", notes_blueprint(calls)), ("/api/notes", odd_blueprint(calls)))
         patch.setitem(sys.modules, MODULE, module)
         service = Service("platform.notes", f"{MODULE}:BLUEPRINTS", ("/api/notes",), frozenset({"storage"}), "Notes", "For tests.")
         patch.setattr(registry, "SERVICES", (service, *SERVICES))
@@ -212,13 +224,18 @@ def make_app() -> Iterator[AppMaker]:
     patch.undo()
 
 
+def token_of(client: FlaskClient, credentials: dict[str, str]) -> str:
+    body: Any = client.post("/api/auth/login", json=credentials).json
+    return str(body["session_token"])
+
+
 @pytest.fixture(scope="module")
 def world(make_app: AppMaker) -> World:
     """The application with its two principals."""
     app, calls = make_app(AGENTHUB_OWNER_EMAIL=OWNER["email"], AGENTHUB_OWNER_PASSWORD=OWNER["password"])
     client = app.test_client()
-    owner = {"Authorization": "Bearer " + client.post("/api/auth/login", json=OWNER).json["session_token"]}
+    owner = {"Authorization": "Bearer " + token_of(client, OWNER)}
     made = client.post("/api/users", json={**VIEWER, "name": "Viewer", "role": "viewer"}, headers=owner)
     assert made.status_code == 201, made.json
-    viewer = {"Authorization": "Bearer " + client.post("/api/auth/login", json=VIEWER).json["session_token"]}
+    viewer = {"Authorization": "Bearer " + token_of(client, VIEWER)}
     return World(app, calls, owner, viewer)

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import structlog
 
 from agenthub.web.logs import clean_text, hide_secrets
 
 
-def test_each_request_has_one_line_with_route_principal_and_no_query(world) -> None:
+def test_each_request_has_one_line_with_route_principal_and_no_query(world: Any) -> None:
     with structlog.testing.capture_logs() as lines:
         answer = world.client().get("/api/notes?limit=7", headers=world.owner)
     (line,) = [line for line in lines if line["event"] == "request"]
@@ -24,7 +25,7 @@ def test_each_request_has_one_line_with_route_principal_and_no_query(world) -> N
     assert answer.status_code == 200
 
 
-def test_probes_are_quiet_and_failures_are_loud(world) -> None:
+def test_probes_are_quiet_and_failures_are_loud(world: Any) -> None:
     with structlog.testing.capture_logs() as lines:
         world.client().get("/api/health/live")
         world.client().get("/api/notes/broken")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ TOKEN = "a-metrics-token-of-enough-length"
 OUTSIDE = {"REMOTE_ADDR": "198.51.100.7"}
 
 
-def test_requests_are_counted_by_template_not_by_address(world) -> None:
+def test_requests_are_counted_by_template_not_by_address(world: Any) -> None:
     world.client().get("/api/notes/0" + "0" * 25, headers=world.owner)
     world.client().get("/some/strange/path")
     text = world.client().get("/metrics").text
@@ -24,26 +25,26 @@ def test_requests_are_counted_by_template_not_by_address(world) -> None:
     assert 'agenthub_http_request_duration_seconds_bucket{le="0.01",route="/api/notes/<note_id>"}' in text
 
 
-def test_the_backends_are_named(world) -> None:
+def test_the_backends_are_named(world: Any) -> None:
     text = world.client().get("/metrics").text
     assert 'agenthub_storage_backend{backend="memory"} 1.0' in text
     assert "agenthub_info{" in text and 'storage="memory"' in text
 
 
-def test_without_a_token_only_this_machine_may_read(world) -> None:
+def test_without_a_token_only_this_machine_may_read(world: Any) -> None:
     client = world.client()
     assert client.get("/metrics").status_code == 200
     assert client.get("/metrics", environ_overrides=OUTSIDE).status_code == 401
     assert client.get("/metrics", headers={"X-Forwarded-For": "198.51.100.7"}).status_code == 401
 
 
-def test_a_principal_needs_the_permission(world) -> None:
+def test_a_principal_needs_the_permission(world: Any) -> None:
     client = world.client()
     assert client.get("/metrics", headers=world.owner, environ_overrides=OUTSIDE).status_code == 200
     assert client.get("/metrics", headers=world.viewer, environ_overrides=OUTSIDE).status_code == 403
 
 
-def test_a_configured_token_is_the_door_for_all(make_app) -> None:
+def test_a_configured_token_is_the_door_for_all(make_app: Any) -> None:
     client = make_app(AGENTHUB_METRICS_TOKEN=TOKEN)[0].test_client()
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}x"}).status_code == 401
@@ -73,5 +74,7 @@ def test_processes_that_share_a_folder_are_summed(tmp_path: Path, count: int) ->
         "print(m.exposition().decode())\n"
     )
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    outputs = [subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True) for _ in range(count)]
+    outputs = [
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True) for _ in range(count)
+    ]
     assert f'agenthub_embedding_cache_total{{result="hit"}} {count}.0' in outputs[-1].stdout

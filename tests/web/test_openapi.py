@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from openapi_spec_validator import validate
 
 
-def document_of(app):
+def document_of(app: Any) -> Any:
     answer = app.test_client().get("/api/openapi.json")
     assert answer.status_code == 200
     return answer.json
 
 
-def test_it_is_valid_openapi_31(world) -> None:
+def test_it_is_valid_openapi_31(world: Any) -> None:
     document = document_of(world.app)
     assert document["openapi"].startswith("3.1")
     validate(document)
 
 
-def test_it_has_every_declared_route_and_no_other(world) -> None:
+def test_it_has_every_declared_route_and_no_other(world: Any) -> None:
     document = document_of(world.app)
     described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     hidden = {"/", "/docs", "/static/{name}"}
@@ -31,7 +32,7 @@ def test_it_has_every_declared_route_and_no_other(world) -> None:
     assert described == {entry for entry in served if entry[0] not in hidden}
 
 
-def test_operation_ids_are_unique_and_access_is_said(world) -> None:
+def test_operation_ids_are_unique_and_access_is_said(world: Any) -> None:
     operations = [operation for methods in document_of(world.app)["paths"].values() for operation in methods.values()]
     ids = [operation["operationId"] for operation in operations]
     assert len(ids) == len(set(ids))
@@ -41,7 +42,7 @@ def test_operation_ids_are_unique_and_access_is_said(world) -> None:
     assert login["security"] == []
 
 
-def test_parameters_bodies_and_errors_are_described(world) -> None:
+def test_parameters_bodies_and_errors_are_described(world: Any) -> None:
     paths = document_of(world.app)["paths"]
     parameters = {parameter.get("name"): parameter for parameter in paths["/api/notes"]["get"]["parameters"]}
     assert parameters["limit"]["schema"] | {"maximum": 200, "minimum": 1, "default": 50, "type": "integer"} == parameters["limit"]["schema"]
@@ -55,6 +56,6 @@ def test_parameters_bodies_and_errors_are_described(world) -> None:
     assert path_id["schema"]["minLength"] == 26
 
 
-def test_a_process_describes_only_what_it_serves(make_app) -> None:
+def test_a_process_describes_only_what_it_serves(make_app: Any) -> None:
     app, _ = make_app(AGENTHUB_SERVICES="platform.system-health")
     assert set(document_of(app)["paths"]) == {"/api/health", "/api/health/live", "/api/health/ready", "/metrics", "/api/openapi.json"}

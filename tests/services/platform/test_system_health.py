@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -16,6 +17,10 @@ from agenthub.web.access import EXTENSION
 OWNER = {"email": "owner@example.com", "password": "a-long-test-password-1"}
 
 
+def body_of(answer: Any) -> Any:
+    return answer.json
+
+
 def serve(tmp_path: Path, services: str, **more: str) -> Flask:
     base = {"DATABASE_URL": "memory://", "VECTOR_STORE_BASE_PATH": str(tmp_path / "volume"), "AGENTHUB_SERVICES": services}
     return create_app(Settings.from_env(base | more))
@@ -24,18 +29,18 @@ def serve(tmp_path: Path, services: str, **more: str) -> Flask:
 @pytest.mark.parametrize("services", ["platform.system-health", "agents.*", "knowledge.*"])
 def test_every_process_is_live_and_ready(tmp_path: Path, services: str) -> None:
     client = serve(tmp_path, services).test_client()
-    assert client.get("/api/health/live").json == {"status": "ok"}
+    assert body_of(client.get("/api/health/live")) == {"status": "ok"}
     assert client.get("/api/health/ready").status_code == 200
 
 
 def test_readiness_has_each_dependency_with_its_latency_and_nothing_else(tmp_path: Path) -> None:
-    body = serve(tmp_path, "knowledge.*").test_client().get("/api/health/ready").json
+    body = body_of(serve(tmp_path, "knowledge.*").test_client().get("/api/health/ready"))
     assert set(body["checks"]) == {"storage", "volume", "cache", "embedding"}
     assert all(set(check) == {"status", "latency_ms"} for check in body["checks"].values())
 
 
 def test_a_process_checks_only_what_it_uses(tmp_path: Path) -> None:
-    assert set(serve(tmp_path, "platform.system-health").test_client().get("/api/health/ready").json["checks"]) == {"storage"}
+    assert set(body_of(serve(tmp_path, "platform.system-health").test_client().get("/api/health/ready"))["checks"]) == {"storage"}
 
 
 def test_a_failing_volume_is_503_and_live_stays_200(tmp_path: Path) -> None:
@@ -43,7 +48,7 @@ def test_a_failing_volume_is_503_and_live_stays_200(tmp_path: Path) -> None:
     client = serve(tmp_path, "knowledge.*").test_client()
     answer = client.get("/api/health/ready")
     assert answer.status_code == 503 and answer.headers["Retry-After"]
-    assert answer.json["status"] == "failing" and answer.json["checks"]["volume"]["status"] == "failing"
+    assert body_of(answer)["status"] == "failing" and body_of(answer)["checks"]["volume"]["status"] == "failing"
     assert str(tmp_path) not in answer.text
     assert client.get("/api/health/live").status_code == 200
 
@@ -72,8 +77,8 @@ def test_details_need_the_permission_and_name_the_backends(tmp_path: Path) -> No
     )
     client = app.test_client()
     assert client.get("/api/health").status_code == 401
-    token = client.post("/api/auth/login", json=OWNER).json["session_token"]
-    body = client.get("/api/health", headers={"Authorization": f"Bearer {token}"}).json
+    token = body_of(client.post("/api/auth/login", json=OWNER))["session_token"]
+    body = body_of(client.get("/api/health", headers={"Authorization": f"Bearer {token}"}))
     assert body["version"] == __version__ and body["status"] == "ok"
     assert body["backends"]["storage"] == "memory" and body["backends"]["cache"] == "in-process"
     assert {service["name"] for service in body["services"]} >= {"platform.authentication", "knowledge.similarity-search"}
