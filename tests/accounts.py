@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,16 @@ class MovedClock:
         self.moment += timedelta(**parts)
 
 
+class RunningClock(MovedClock):
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 @cache
 def password_hash() -> str:
     """The hash of PASSWORD, made once."""
@@ -70,8 +81,8 @@ class Account:
 class World:
     """One application over memory, with everything that tests of accounts need to make."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.clock = MovedClock()
+    def __init__(self, folder: Path, clock: MovedClock | None = None, **environment: str) -> None:
+        self.clock = clock or MovedClock()
         self.storage = MemoryStorage(self.clock)
         settings = Settings.from_env(
             {

@@ -1,0 +1,224 @@
+"""The table of the security matrix (RELIABILITY.md D2-1): one row for every method and route of the whole application.
+
+A route without a row fails `test_matrix.py`. To add one: a `Row` here and, if its path has a parameter that is new, a line in
+`places._MAKERS` that makes the thing. Ids in bodies go to `named`, so that foreign ones are tried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agenthub.core.ids import new_id
+from tests.accounts import PASSWORD
+from tests.security.places import Place
+
+SIGNED_IN: Final = "signed in"
+PUBLIC: Final = "public"
+
+Body = Callable[[Place], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One route. `access` is a permission, SIGNED_IN or PUBLIC; `status` what a valid request of a permitted caller is answered;
+    `json` builds its body from the caller's things.
+
+    `named` builds, for each id position of the body, a body that names the given id there. `users_only`: an API key is refused
+    though it is signed in. `presented`: a public route that judges a credential by this permission if one is sent.
+    """
+
+    method: str
+    route: str
+    access: str
+    status: int = 200
+    json: Body | None = None
+    named: dict[str, Callable[[Place, str], Any]] = field(default_factory=dict)
+    users_only: bool = False
+    presented: str = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The path parameters in order."""
+        return tuple(re.findall(r"<(?:\w+:)?(\w+)>", self.route))
+
+    @property
+    def id(self) -> str:
+        return f"{self.method} {self.route}"
+
+    def path(self, place: Place, **given: Any) -> str:
+        """The route with the things of that place, except those given."""
+        return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(given.get(match[1], None) or place[match[1]]), self.route)
+
+    def arguments(self, place: Place) -> dict[str, Any]:
+        """What is sent with a valid request."""
+        return {} if self.json is None else {"json": self.json(place)}
+
+
+def _said(value: Any) -> Body:
+    return lambda _: value
+
+
+def _login(place: Place) -> Any:
+    return {"email": place.world.user(place.owner.tenant_id, "viewer").email, "password": PASSWORD}
+
+
+def _new_user(_: Place) -> Any:
+    return {"email": f"{new_id()}@example.org", "password": PASSWORD, "role": "viewer"}
+
+
+def _new_organization(place: Place) -> Any:
+    return {"name": place.label(), "owner": {"email": f"{new_id()}@example.org", "password": PASSWORD, "name": "Ada"}}
+
+
+def _label(**more: Any) -> Body:
+    return lambda place: {"name": place.label(), **more}
+
+
+def _text(place: Place) -> Any:
+    return {"title": place.label(), "text": f"Some text about {place.canary}."}
+
+
+def _rollback(place: Place) -> Any:
+    return {"number": place["number"]}
+
+
+def _bulk(place: Place) -> Any:
+    return {"ids": [place["agent_id"]], "status": "paused"}
+
+
+def _chunks(place: Place) -> Any:
+    return {"items": [{"id": f"chunk-{new_id()}", "text": place.canary, "metadata": {}}]}
+
+
+def _search(place: Place) -> Any:
+    place["document_id"]
+    return {"query": "What is this about?", "mode": "keyword"}
+
+
+def _filtered(place: Place, key: str) -> Any:
+    return {"query": "text", "mode": "keyword", "filter": {"field": "document_id", "op": "eq", "value": key}}
+
+
+_BASE = "/api/knowledge-bases/<knowledge_base_id>"
+
+PROBES: Final = (
+    Row("GET", "/", PUBLIC),
+    Row("GET", "/docs", PUBLIC),
+    Row("GET", "/static/<name>", PUBLIC),
+    Row("GET", "/metrics", PUBLIC, presented="metrics:read"),
+    Row("GET", "/api/openapi.json", PUBLIC),
+    Row("GET", "/api/health/live", PUBLIC),
+    Row("GET", "/api/health/ready", PUBLIC),
+    Row("GET", "/api/health", "health:read"),
+)
+
+AUTHENTICATION: Final = (
+    Row("POST", "/api/auth/login", PUBLIC, json=_login),
+    Row("POST", "/api/auth/logout", SIGNED_IN, 204, users_only=True),
+    Row("GET", "/api/auth/me", SIGNED_IN),
+    Row("GET", "/api/auth/sessions", SIGNED_IN, users_only=True),
+    Row("DELETE", "/api/auth/sessions", SIGNED_IN, 204, users_only=True),
+    Row("DELETE", "/api/auth/sessions/<session_id>", SIGNED_IN, 204, users_only=True),
+    Row(
+        "POST",
+        "/api/auth/password",
+        SIGNED_IN,
+        204,
+        _said({"current_password": PASSWORD, "new_password": "an even longer phrase"}),
+        users_only=True,
+    ),
+    Row("GET", "/api/auth/roles", SIGNED_IN),
+    Row("GET", "/api/auth/permissions", SIGNED_IN),
+    Row("POST", "/api/users", "users:write", 201, _new_user),
+    Row("GET", "/api/users", "users:read"),
+    Row("GET", "/api/users/<user_id>", "users:read"),
+    Row("PATCH", "/api/users/<user_id>", "users:write", json=_said({"role": "user"})),
+    Row("DELETE", "/api/users/<user_id>", "users:write", 204),
+    Row("POST", "/api/users/<user_id>/password", "users:write", 204, _said({"new_password": "an even longer phrase"})),
+    Row("GET", "/api/users/<user_id>/sessions", "sessions:read"),
+    Row("DELETE", "/api/users/<user_id>/sessions", "sessions:write", 204),
+    Row("POST", "/api/organizations", "organizations:create", 201, _new_organization),
+    Row("GET", "/api/organizations", "organizations:read"),
+    Row("GET", "/api/organizations/<organization_id>", "organizations:read"),
+    Row("PATCH", "/api/organizations/<organization_id>", "organizations:write", json=_label()),
+    Row("POST", "/api/api-keys", "api-keys:write", 201, _label(scopes=[])),
+    Row("GET", "/api/api-keys", "api-keys:read"),
+    Row("GET", "/api/api-keys/<api_key_id>", "api-keys:read"),
+    Row("PATCH", "/api/api-keys/<api_key_id>", "api-keys:write", json=_label()),
+    Row("DELETE", "/api/api-keys/<api_key_id>", "api-keys:write", 204),
+    Row("GET", "/api/logs/audit", "audit:read"),
+)
+
+AGENTS: Final = (
+    Row(
+        "POST",
+        "/api/agents",
+        "agents:write",
+        201,
+        _label(),
+        named={"knowledge_base_id": lambda place, key: {"name": place.label(), "knowledge_base_ids": [key]}},
+    ),
+    Row("GET", "/api/agents", "agents:read"),
+    Row("GET", "/api/agents/<agent_id>", "agents:read"),
+    Row(
+        "PATCH",
+        "/api/agents/<agent_id>",
+        "agents:write",
+        json=_said({"description": "other"}),
+        named={"knowledge_base_id": lambda _, key: {"knowledge_base_ids": [key]}},
+    ),
+    Row("DELETE", "/api/agents/<agent_id>", "agents:write", 204),
+    Row("POST", "/api/agents/<agent_id>/publish", "agents:write", json=_said({"note": "first"})),
+    Row("POST", "/api/agents/<agent_id>/rollback", "agents:write", json=_rollback),
+    Row("GET", "/api/agents/<agent_id>/versions", "agents:read"),
+    Row("GET", "/api/agents/<agent_id>/versions/<int:number>", "agents:read"),
+    Row("POST", "/api/agents/<agent_id>/status", "agents:write", json=_said({"status": "archived"})),
+    Row(
+        "POST",
+        "/api/agents/bulk-status",
+        "agents:write",
+        json=_bulk,
+        named={"agent_id": lambda _, key: {"ids": [key], "status": "archived"}},
+    ),
+)
+
+KNOWLEDGE: Final = (
+    Row("POST", "/api/knowledge-bases", "knowledge-bases:write", 201, _label()),
+    Row("GET", "/api/knowledge-bases", "knowledge-bases:read"),
+    Row("GET", _BASE, "knowledge-bases:read"),
+    Row("PATCH", _BASE, "knowledge-bases:write", json=_label()),
+    Row("DELETE", _BASE, "knowledge-bases:write", 204),
+    Row("POST", f"{_BASE}/documents", "documents:write", 201, _text),
+    Row("GET", f"{_BASE}/documents", "documents:read"),
+    Row("POST", f"{_BASE}/documents/preview", "documents:read", json=_text),
+    Row(
+        "POST",
+        f"{_BASE}/documents/delete",
+        "documents:write",
+        json=lambda place: {"ids": [place["document_id"]]},
+        named={"document_id": lambda _, key: {"ids": [key]}},
+    ),
+    Row("GET", f"{_BASE}/documents/<document_id>", "documents:read"),
+    Row("PUT", f"{_BASE}/documents/<document_id>", "documents:write", json=_text),
+    Row("DELETE", f"{_BASE}/documents/<document_id>", "documents:write"),
+    Row("GET", f"{_BASE}/documents/<document_id>/chunks", "documents:read"),
+    Row("GET", f"{_BASE}/documents/<document_id>/original", "documents:read"),
+    Row("POST", f"{_BASE}/chunks", "documents:write", json=_chunks),
+    Row("GET", f"{_BASE}/chunks/<chunk_id>", "documents:read"),
+    Row(
+        "POST",
+        f"{_BASE}/chunks/delete",
+        "documents:write",
+        json=lambda place: {"ids": [place["chunk_id"]]},
+        named={"chunk_id": lambda _, key: {"ids": [key]}},
+    ),
+    Row("POST", f"{_BASE}/search", "search:query", json=_search, named={"document_id": _filtered}),
+    Row("POST", "/api/embeddings", "embeddings:create", json=_said({"texts": ["one"]})),
+    Row("GET", "/api/embeddings/models", "embeddings:create"),
+    Row("GET", "/api/embeddings/cache", "embeddings:create"),
+)
+
+ROWS: Final = (*PROBES, *AUTHENTICATION, *AGENTS, *KNOWLEDGE)
