@@ -12,7 +12,7 @@ from agenthub.variables import VARIABLES
 
 
 def run(tmp_path: Path, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    base = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "AGENTHUB_ACCEPT_EPHEMERAL_SQLITE": "on"}
+    base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd()), "AGENTHUB_ACCEPT_EPHEMERAL_SQLITE": "on"}
     return subprocess.run(
         [sys.executable, "-m", "agenthub.cli", *arguments],
         cwd=tmp_path,

@@ -21,7 +21,6 @@ def app_with(**environment: str) -> Any:
 
 def test_a_fresh_start_serves_the_documented_commands_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE", "1")
     client = app_with(AGENTHUB_ACCEPT_EPHEMERAL_SQLITE="on").test_client()
     body = b'{"email": "owner@agenthub.com", "password": "password"}'
     answer = client.post(LOGIN, data=body, content_type="application/x-www-form-urlencoded")
