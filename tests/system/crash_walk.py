@@ -1,13 +1,14 @@
-"""Kills a process at every step of a write and checks what is left: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER`.
+"""Kills a process at every step of a write and checks what is left: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER STRIDE`.
 
-The parent prepares a knowledge base, then forks one child per step. Child N performs the operation with every failpoint counted
-and kills itself with SIGKILL at the N-th. After each the parent, which stands for another replica, checks that nothing
-acknowledged is lost, nothing half-written is seen, the knowledge base takes writes, and that a retry with the same
-Idempotency-Key is applied once. Ends when a child got through alive; prints one JSON line with the figures.
+A first process prepares a knowledge base. Process N, which stands for another replica, checks what process N-1 left: nothing
+acknowledged is lost, nothing half-written is seen, the knowledge base takes writes, a retry with the same Idempotency-Key is
+applied once. Then it performs the operation itself and kills itself with SIGKILL at the N-th failpoint it passes. Ends when
+one got through alive; prints one JSON line with the figures.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -17,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from agenthub.core import failpoints
+from agenthub.core.types import EVERY_TENANT
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from tests.api import Api, make_app
 
 OLD = "The old text speaks of walruses."
 NEW = "The new text speaks of flamingos."
+KILLED = -9
+MOST_STEPS = 1000
 
 
 @dataclass
@@ -41,18 +46,12 @@ class Walk:
             self.problems.append(f"step {step}: {what}")
 
 
-def prepare(walk: Walk) -> tuple[str, str, str]:
-    """A signed-in token, a knowledge base with one acknowledged document, and that document's id."""
+def prepare_state(walk: Walk, state: Path) -> None:
+    """Sign in, make a knowledge base with one acknowledged document, and write down the token and both ids."""
     api = walk.app().login()
-    base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'walk'}, 201)['id']}"
+    base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': f'walk {walk.operation}'}, 201)['id']}"
     document = api.post(f"{base}/documents", {"title": "kept", "text": OLD}, 201)
-    close(api)
-    assert api.token
-    return api.token, base, document["id"]
-
-
-def close(api: Api) -> None:
-    api.app.extensions["agenthub"].close()
+    state.write_text(json.dumps((api.token, base, document["id"])))
 
 
 def act(api: Api, operation: str, base: str, document: str, key: str) -> Any:
@@ -83,15 +82,11 @@ def in_child(run: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def attempt(walk: Walk, token: str, base: str, document: str, step: int) -> int:
-    def run() -> None:
-        api = Api(walk.app().app, token)
-        failpoints.arm(f"all=kill@{step}")
-        response = act(api, walk.operation, base, document, f"key-{step}")
-        failpoints.arm("")
-        assert response.status_code < 300, response.get_data(as_text=True)
-
-    return in_child(run)
+def attempt(walk: Walk, api: Api, base: str, document: str, step: int) -> None:
+    failpoints.arm(f"all=kill@{step}")
+    response = act(api, walk.operation, base, document, f"key-{step}")
+    failpoints.arm("")
+    assert response.status_code < 300, response.get_data(as_text=True)
 
 
 def texts(api: Api, base: str) -> list[str]:
@@ -99,9 +94,8 @@ def texts(api: Api, base: str) -> list[str]:
     return sorted(hit["text"] for hit in hits)
 
 
-def check(walk: Walk, token: str, base: str, document: str, step: int, finished: bool) -> None:
-    """Another replica looks, retries with the same key, and writes on."""
-    api = Api(walk.app().app, token)
+def check(walk: Walk, api: Api, base: str, document: str, step: int, finished: bool) -> str:
+    """Another process looks, retries with the same key, and writes on; returns the id of the document to go on with."""
     before = texts(api, base)
     allowed = {
         "create": [[OLD]],
@@ -125,22 +119,20 @@ def check(walk: Walk, token: str, base: str, document: str, step: int, finished:
         walk.expect(api.send("POST", f"{made}/documents", json={"title": "a", "text": "b"}).status_code == 201, step, "it takes no writes")
     problems = api.app.extensions["agenthub"].knowledge.verify(base.rsplit("/", 1)[1], pointer_of(api, base))
     walk.expect(not problems, step, f"verify found {problems}")
-    reset(api, walk.operation, base, document, token)
-    close(api)
+    return reset(api, walk.operation, base, document)
 
 
 def pointer_of(api: Api, base: str) -> Any:
-    from agenthub.core.types import EVERY_TENANT
-    from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
-
     resources = api.app.extensions["agenthub"]
     return KnowledgeBaseRepository(resources.storage).get(EVERY_TENANT, base.rsplit("/", 1)[1]).pointer
 
 
-def reset(api: Api, operation: str, base: str, document: str, token: str) -> None:
+def reset(api: Api, operation: str, base: str, document: str) -> str:
     """Back to one document with the old text: also shows that the knowledge base is not wedged."""
     listed = [item["id"] for item in api.get(f"{base}/documents")["items"]]
-    if operation in ("upload", "delete"):
+    if operation == "delete":
+        return str(api.post(f"{base}/documents", {"title": "kept", "text": OLD}, 201)["id"])
+    if operation == "upload":
         for key in listed:
             if key != document:
                 api.call("DELETE", f"{base}/documents/{key}", 200)
@@ -149,49 +141,49 @@ def reset(api: Api, operation: str, base: str, document: str, token: str) -> Non
         api.post(f"{base}/chunks/delete", {"ids": [hit["chunk_id"] for hit in hits if hit["text"] == NEW]})
     if operation == "replace":
         api.call("PUT", f"{base}/documents/{document}", 200, json={"title": "kept", "text": OLD})
+    return document
 
 
-def main(operation: str, database_url: str, folder: Path) -> int:
+def main(operation: str, database_url: str, folder: Path, stride: int) -> int:
     walk = Walk(operation, folder, database_url)
-    prepared: list[tuple[str, str, str]] = []
-    # The parent never opens an engine itself before it forks: children do all the work.
-    place = folder / "prepared.json"
-    in_child(lambda: place.write_text(json.dumps(prepare(walk))) and None)
-    prepared.append(tuple(json.loads(place.read_text())))
-    token, base, document = prepared[0]
-    for step in range(1, 400):
-        ended = attempt(walk, token, base, document, step)
-        outcome = folder / "outcome.json"
-
-        def verify(step: int = step, ended: int = ended, document: str = document) -> None:
-            walk.problems.clear()
-            check(walk, token, base, document, step, finished=ended == 0)
-            outcome.write_text(json.dumps(walk.problems))
-
-        outcome.unlink(missing_ok=True)
-        code = in_child(verify)
-        walk.problems += json.loads(outcome.read_text()) if outcome.exists() else [f"step {step}: the check ended with {code}"]
-        if ended not in (0, -9):
-            walk.problems.append(f"step {step}: the child ended with {ended}")
-        if operation == "delete":
-            document = recreate(walk, token, base)
-        if ended == 0:
-            break
-    print(json.dumps({"operation": operation, "kills": step - 1, "problems": walk.problems[:20]}))
+    # Imported here, used only in children: a fork must not inherit an engine at work, but may save itself the imports.
+    for module in ("agenthub.rag.engine", "agenthub.rag.embedding.local", "agenthub.services.knowledge.document_processing.routes"):
+        importlib.import_module(module)
+    state = folder / "state.json"
+    in_child(lambda: prepare_state(walk, state))
+    step, previous = 0, 0
+    ended = KILLED
+    while ended == KILLED and step < MOST_STEPS:
+        previous, step = step, step + (stride if step else 1)
+        ended = turn(walk, state, previous, step)
+    if ended != 0:
+        walk.problems.append(f"step {step}: the child ended with {ended}")
+    turn(walk, state, step, None, finished=ended == 0)
+    print(json.dumps({"operation": operation, "steps": step, "stride": stride, "problems": walk.problems[:20]}))
     return 1 if walk.problems else 0
 
 
-def recreate(walk: Walk, token: str, base: str) -> str:
-    place = walk.folder / "document.txt"
+def turn(walk: Walk, state: Path, checked: int, step: int | None, *, finished: bool = False) -> int:
+    """One process: check what step `checked` left, tidy up, then die at `step`. Returns how it ended."""
+    outcome = walk.folder / "outcome.json"
+    outcome.unlink(missing_ok=True)
 
     def run() -> None:
+        token, base, document = json.loads(state.read_text())
         api = Api(walk.app().app, token)
-        place.write_text(api.post(f"{base}/documents", {"title": "kept", "text": OLD}, 201)["id"])
-        close(api)
+        if checked:
+            document = check(walk, api, base, document, checked, finished)
+            state.write_text(json.dumps((token, base, document)))
+        outcome.write_text(json.dumps(walk.problems))
+        if step is not None:
+            attempt(walk, api, base, document, step)
 
-    in_child(run)
-    return place.read_text()
+    walk.problems, before = [], walk.problems
+    ended = in_child(run)
+    found = json.loads(outcome.read_text()) if outcome.exists() else [f"step {checked}: the check did not end ({ended})"]
+    walk.problems = before + found
+    return ended
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])))

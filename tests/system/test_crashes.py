@@ -13,15 +13,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-@pytest.mark.parametrize(("operation", "least_kills"), [("create", 5), ("upload", 30), ("chunks", 25), ("replace", 30), ("delete", 2)])
-def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
-    operation: str, least_kills: int, backend: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{tmp_path}/agenthub.sqlite3" if backend == "sqlite" else request.getfixturevalue("postgresql_url")
-    command = [sys.executable, "-m", "tests.system.crash_walk", operation, url, str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=300, check=False)
+OPERATIONS = {"create": 8, "upload": 60, "chunks": 40, "replace": 60, "delete": 4}
+"""What is walked, and how many steps it has at least."""
+
+
+def walk(operation: str, url: str, folder: Path, stride: int) -> None:
+    command = [sys.executable, "-m", "tests.system.crash_walk", operation, url, str(folder), str(stride)]
+    ended = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     figures = json.loads(ended.stdout.splitlines()[-1])
     assert figures["problems"] == []
-    assert figures["kills"] >= least_kills, figures
+    assert figures["steps"] >= OPERATIONS[operation], figures
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_kill_leaves_the_old_or_the_new_state(operation: str, tmp_path: Path) -> None:
+    walk(operation, f"sqlite:///{tmp_path}/agenthub.sqlite3", tmp_path, stride=5 if OPERATIONS[operation] > 20 else 1)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_kill_at_every_step_leaves_the_old_or_the_new_state(
+    operation: str, backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/agenthub.sqlite3" if backend == "sqlite" else request.getfixturevalue("migrated_postgresql")
+    walk(operation, url, tmp_path, stride=1)
