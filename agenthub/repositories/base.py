@@ -13,7 +13,23 @@ from agenthub.core.errors import AlreadyExists, NotFound
 from agenthub.core.types import TenantId, TenantScope
 from agenthub.repositories.cursors import decode_cursor, encode_cursor
 from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation, row_of
-from agenthub.storage.contract import ALL, And, Compare, Delete, Filter, Insert, Order, Query, Row, Scalar, Storage, Table, Update, Write, eq
+from agenthub.storage.contract import (
+    ALL,
+    And,
+    Compare,
+    Delete,
+    Filter,
+    Insert,
+    Order,
+    Query,
+    Row,
+    Scalar,
+    Storage,
+    Table,
+    Update,
+    Write,
+    eq,
+)
 
 E = TypeVar("E")
 
