@@ -57,7 +57,8 @@ def _keyed(key: str, body_sha256: str, declaration: Declaration) -> Operation:
     assert caller is not None
     operation = state().operation
     operation.id = operation_id(caller.tenant_id, caller.id, key)
-    payload = [request.method, request.path, sorted(request.args.items(multi=True)), body_sha256]
+    # The key, which is kept nowhere, salts the hash: bodies may hold passwords, and a bare fast hash of one can be guessed.
+    payload = [key, request.method, request.path, sorted(request.args.items(multi=True)), body_sha256]
     operation.payload_sha256 = hashlib.sha256(dumps(payload)).hexdigest()
     operation.render = lambda result: render_for_repeats(declaration, result)
     return operation

@@ -17,7 +17,7 @@ from agenthub.registry import Service, load
 from agenthub.web.declare import Answered, Body, Declaration, declaration_of
 from agenthub.web.errors import HTTP_CODES, INTERNAL, TABLE
 from agenthub.web.idempotency import HEADER, MAX_KEY_LENGTH
-from agenthub.web.openapi_schemas import SchemaBook
+from agenthub.web.openapi_schemas import EXAMPLE_ID, SchemaBook
 from agenthub.web.schema import ErrorOut
 
 _PLACE: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
@@ -234,7 +234,7 @@ def _error(status: int, book: SchemaBook) -> dict[str, Any]:
         headers["Retry-After"] = {"description": "Seconds to wait", "schema": {"type": "string"}}
     if status == 401:
         headers["WWW-Authenticate"] = {"description": "How to sign in", "schema": {"type": "string"}}
-    example = {"error": {"code": codes[0], "message": "what is wrong, for people", "request_id": "01k9zv3f7q3m8x1c5t2b6n4d0e"}}
+    example = {"error": {"code": codes[0], "message": "what is wrong, for people", "request_id": EXAMPLE_ID}}
     content = {"application/json": {"schema": book.reference(ErrorOut, "serialization"), "example": example}}
     return {"description": "code " + " or ".join(f"`{code}`" for code in codes), "headers": headers, "content": content}
 

@@ -8,14 +8,17 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from agenthub.core.ids import ID_PATTERN
 from agenthub.web.declare import Declaration
+from agenthub.web.schema import NO_NUL, ONE_LINE
 
 Mode = Literal["validation", "serialization"]
 _PREFIX: Final = "#/components/schemas/"
 _DATA_KEYS: Final = frozenset({"default", "examples", "example", "enum", "const", "required"})
 _INT64: Final = 2**63 - 1
-_NO_NUL: Final = r"^[^\u0000]*$"
 _JSON: Final = "JsonValue"
+EXAMPLE_ID: Final = "01k9zv3f7q3m8x1c5t2b6n4d0e"
+_EXAMPLES: Final = {NO_NUL: "text", ONE_LINE: "A name", ID_PATTERN: EXAMPLE_ID}
 _JSON_VALUE: Final[Mapping[str, Any]] = {
     "description": "Any JSON without NUL characters and integers beyond 64 bits, at most 32 levels deep.",
     "anyOf": [
@@ -23,9 +26,9 @@ _JSON_VALUE: Final[Mapping[str, Any]] = {
         {"type": "boolean"},
         {"type": "integer", "minimum": -_INT64 - 1, "maximum": _INT64},
         {"type": "number"},
-        {"type": "string", "pattern": _NO_NUL},
+        {"type": "string", "pattern": NO_NUL},
         {"type": "array", "items": {"$ref": _PREFIX + _JSON}},
-        {"type": "object", "propertyNames": {"pattern": _NO_NUL}, "additionalProperties": {"$ref": _PREFIX + _JSON}},
+        {"type": "object", "propertyNames": {"pattern": NO_NUL}, "additionalProperties": {"$ref": _PREFIX + _JSON}},
     ],
 }
 
@@ -148,7 +151,9 @@ def _limit(schema: dict[str, Any]) -> None:
     kind = schema.get("type")
     free_text = schema.get("format", "password") == "password" and not schema.keys() & {"pattern", "enum", "const", "contentMediaType"}
     if kind == "string" and free_text:
-        schema["pattern"] = _NO_NUL
+        schema["pattern"] = NO_NUL
+    if kind == "string":
+        _exemplify(schema)
     if kind == "integer" and not schema.keys() & {"enum", "const"}:
         if "exclusiveMinimum" not in schema:
             schema.setdefault("minimum", -_INT64 - 1)
@@ -156,6 +161,13 @@ def _limit(schema: dict[str, Any]) -> None:
             schema.setdefault("maximum", _INT64)
     if kind == "object":
         _limit_keys(schema)
+
+
+def _exemplify(schema: dict[str, Any]) -> None:
+    """Give a text an example that fits; documentation pages make up gibberish from a pattern."""
+    example = "a long passphrase" if schema.get("format") == "password" else _EXAMPLES.get(schema.get("pattern", ""))
+    if example and schema.get("minLength", 0) <= len(example) <= schema.get("maxLength", len(example)):
+        schema.setdefault("examples", [example])
 
 
 def _limit_keys(schema: dict[str, Any]) -> None:
@@ -168,7 +180,8 @@ def _limit_keys(schema: dict[str, Any]) -> None:
         schema["additionalProperties"] = values or True
     if schema.get("additionalProperties") is True:
         schema["additionalProperties"] = {"$ref": _PREFIX + _JSON}
-        schema.setdefault("propertyNames", {"pattern": _NO_NUL})
+        schema.setdefault("examples", [{}])
+        schema.setdefault("propertyNames", {"pattern": NO_NUL})
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:

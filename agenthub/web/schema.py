@@ -11,8 +11,8 @@ from pydantic.json_schema import SkipJsonSchema
 from agenthub.core.ids import ID_LENGTH, ID_PATTERN
 from agenthub.core.json import dumps
 
-_NO_NUL: Final = r"^[^\x00]*$"
-_ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+NO_NUL: Final = r"^[^\x00]*$"
+ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 _INT64: Final = 2**63 - 1
 
 
@@ -35,10 +35,10 @@ class Schema(BaseModel):
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=ID_LENGTH, max_length=ID_LENGTH)]
 """An id made by the server: 26 characters that sort by creation time."""
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_ONE_LINE)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=ONE_LINE)]
 """One line of 1..200 characters that is not blank; surrounding space is dropped."""
 
-Text = Annotated[str, Field(max_length=20_000, pattern=_NO_NUL)]
+Text = Annotated[str, Field(max_length=20_000, pattern=NO_NUL)]
 """Up to 20,000 characters of any text without NUL; services narrow it with another `Field(max_length=…)`."""
 
 Count = Annotated[int, Field(ge=0, le=_INT64)]
@@ -78,7 +78,7 @@ def _bounded_metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 JsonMetadata = Annotated[
-    dict[Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NO_NUL)], Any],
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)], Any],
     Field(max_length=64),
     AfterValidator(_bounded_metadata),
 ]
