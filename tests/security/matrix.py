@@ -50,7 +50,7 @@ class Row:
 
     def path(self, place: Place, **given: Any) -> str:
         """The route with the things of that place, except those given."""
-        return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(given.get(match[1], None) or place[match[1]]), self.route)
+        return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(given.get(match[1]) or place[match[1]]), self.route)
 
     def arguments(self, place: Place) -> dict[str, Any]:
         """What is sent with a valid request."""

@@ -37,10 +37,10 @@ class Place:
 
     def __init__(self, house: House, owner: Account, canary: str, caller: Account | None = None) -> None:
         self.house = house
-        self.world = house.world
-        self.owner = owner
+        self.world: World = house.world
+        self.owner: Account = owner
         self.canary = canary
-        self.caller = caller or owner
+        self.caller: Account = caller or owner
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -92,7 +92,7 @@ class House:
     """Organizations `ours` and `theirs`, the operator, and callers of every kind in `ours`."""
 
     def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
+        self.world: World = world
         self.folder = folder
         self.our_canary = f"canary-ours-{new_id()}"
         self.their_canary = f"canary-theirs-{new_id()}"

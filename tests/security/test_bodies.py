@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from agenthub.web.declare import declaration_of
 from tests.security.matrix import PUBLIC, ROWS, Row
-from tests.security.places import WRITES, House, Place
+from tests.security.places import WRITES, House
 
 WITH_BODY = [row for row in ROWS if row.json is not None]
 READS = [row for row in ROWS if row.method == "GET" and row.route.startswith("/api/")]
@@ -143,7 +143,19 @@ def test_wrong_values_never_break_anything(house: House, row: Row) -> None:
 
 PATHS: Final = (
     *("x", "0" * 26, "8zzzzzzzzzzzzzzzzzzzzzzzzz", "..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..%5cx", "%00", "a%0d%0aX-Injected:%201"),
-    *("'%20OR%20'1'='1", "%27;DROP%20TABLE%20users;--", "*", "%25", "%c0%af", "👩‍🚀", "1" * 3000, "{{7*7}}", "${jndi:ldap://x}", "-1", "null"),
+    *(
+        "'%20OR%20'1'='1",
+        "%27;DROP%20TABLE%20users;--",
+        "*",
+        "%25",
+        "%c0%af",
+        "👩‍🚀",
+        "1" * 3000,
+        "{{7*7}}",
+        "${jndi:ldap://x}",
+        "-1",
+        "null",
+    ),
 )
 
 
@@ -237,7 +249,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-FILTERS: Final = (
+FILTERS: Final[tuple[dict[str, Any], ...]] = (
     {"field": "x' OR '1'='1", "op": "eq", "value": "' OR 1=1 --"},
     {"field": "__class__", "op": "eq", "value": "x"},
     {"field": "tenant_id", "op": "ne", "value": "x"},

@@ -186,11 +186,11 @@ def test_foreign_ids_in_the_path_do_not_exist(house: House, row: Row) -> None:
             assert response.status_code == 404, (path, response.get_data(as_text=True)[:500])
             assert house.snapshot() == before
             missing = {name: f"chunk-{new_id()}" if name == "chunk_id" else new_id() for name in foreign}
-            unknown = house.send(
-                stranger.api, row.method, row.path(house.ours, **{**given, **missing}), of=house.their_canary, **arguments
-            )
+            unknown = house.send(stranger.api, row.method, row.path(house.ours, **{**given, **missing}), of=house.their_canary, **arguments)
             assert unknown.status_code == 404
-            assert bare(response, *(given[name] for name in foreign)) == bare(unknown, *missing.values()), "foreign and missing must look the same"
+            assert bare(response, *(given[name] for name in foreign)) == bare(unknown, *missing.values()), (
+                "foreign and missing must look the same"
+            )
 
 
 @pytest.mark.parametrize("row", **named([row for row in WITH_IDS if set(row.parameters) & {"session_id"}]))

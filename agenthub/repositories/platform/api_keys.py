@@ -35,9 +35,7 @@ class ApiKey:
     last_used_at: datetime | None
 
 
-API_KEYS: Final = Table.of(
-    "api_keys", ApiKey, unique=[("secret_hash",)], indexes=[("tenant_id", "id"), ("tenant_id", "created_by", "id")]
-)
+API_KEYS: Final = Table.of("api_keys", ApiKey, unique=[("secret_hash",)], indexes=[("tenant_id", "id"), ("tenant_id", "created_by", "id")])
 
 
 @dataclass(frozen=True, slots=True)

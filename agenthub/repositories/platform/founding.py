@@ -17,7 +17,7 @@ from agenthub.repositories.platform.users import USERS, User, UserRepository, ne
 from agenthub.storage.contract import Insert, Storage, Write
 
 DEFAULT_EMAIL: Final = "owner@agenthub.com"
-DEFAULT_PASSWORD: Final = "password"
+DEFAULT_PASSWORD: Final = "password"  # noqa: S105 - documented; embedded storage on a loopback address only
 FIRST_ORGANIZATION: Final = "AgentHub"
 
 

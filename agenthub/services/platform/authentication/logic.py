@@ -69,7 +69,7 @@ class SignIn:
             right = turn.verify(user.password_hash if user else None, password)
             organization = self._open_to(user) if user and right else None
             if user is None or organization is None:
-                raise self._refused(user, visitor)
+                raise self._refused(user)
             user = self._rehashed(user, turn, password)
         self._throttle.forgive(attempt)
         self._sweep_sometimes()
@@ -99,7 +99,7 @@ class SignIn:
         active = organization is not None and organization.status == "active" and user.status == "active"
         return organization if active else None
 
-    def _refused(self, user: User | None, visitor: Visitor) -> Unauthenticated:
+    def _refused(self, user: User | None) -> Unauthenticated:
         self._note("session.start", user)
         return Unauthenticated("wrong e-mail address or password")
 
