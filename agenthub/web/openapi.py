@@ -201,13 +201,13 @@ def _answer(answered: Answered, book: SchemaBook) -> dict[str, Any]:
 def _refusals(operation: Operation) -> set[int]:
     """The statuses of the errors an operation may answer."""
     declaration, access = operation.declaration, operation.declaration.access
-    statuses = {422, 500, 503}
+    statuses = {401, 422, 500, 503}  # 401 also where no credential is needed: one that is sent must be valid
     if access is None or access.kind != "public":
-        statuses |= {401, 403}
+        statuses.add(403)
     if _PLACE.search(operation.rule.rule):
         statuses.add(404)
     if operation.method in _WRITES:
-        statuses |= {401, 404, 409, 429}
+        statuses |= {404, 409, 429}
     if declaration.body is not None:
         statuses |= {400, 413}
     if declaration.query is not None:
