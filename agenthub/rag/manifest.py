@@ -12,11 +12,25 @@ import orjson
 from agenthub.core.errors import CorruptFile
 from agenthub.core.json import dumps
 from agenthub.rag.fields import Fields
-from agenthub.rag.segment import SegmentEntry
 from agenthub.rag.volume import FileRef
 
 MANIFEST_FORMAT: Final = 1
 FIRST_GENERATION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A segment as a manifest lists it.
+
+    `covers_generation` is the generation up to which deletes are already applied: for an append, the one that committed it,
+    and 0 until then. `size_bytes` is the sum of its files.
+    """
+
+    id: str
+    header: FileRef
+    chunk_count: int
+    size_bytes: int
+    covers_generation: int
 
 
 @dataclass(frozen=True, slots=True)

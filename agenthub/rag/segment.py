@@ -20,6 +20,7 @@ from agenthub.rag.columns import Columns
 from agenthub.rag.faiss_codec import build_index, choose_index
 from agenthub.rag.fields import Fields
 from agenthub.rag.keywords import KeywordIndex
+from agenthub.rag.manifest import SegmentEntry
 from agenthub.rag.vectors import unit_vectors
 from agenthub.rag.volume import FileRef, Volume
 
@@ -34,21 +35,6 @@ INDEX: Final = "index.faiss"
 KEYWORDS: Final = "keywords.safetensors"
 FILTERS: Final = "filters.safetensors"
 FILES: Final = (VECTORS, CHUNKS, INDEX, KEYWORDS, FILTERS)
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentEntry:
-    """A segment as a manifest lists it.
-
-    `covers_generation` is the generation up to which deletes are already applied: for an append, the one that committed it,
-    and 0 until then. `size_bytes` is the sum of its files.
-    """
-
-    id: str
-    header: FileRef
-    chunk_count: int
-    size_bytes: int
-    covers_generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,9 @@ class FaultDisk(Disk):
         """A close that fails closes all the same, as Linux does; a dead process leaks nothing either."""
         if descriptor in self.failed_descriptors:
             self.failed_descriptors.remove(descriptor)
+        kind = "close_folder" if Path(_path(descriptor)).is_dir() else "close_file"
         super().close(descriptor)
-        self._pass("close")
+        self._pass(kind)
 
     def open_file(self, folder: int, name: str) -> int:
         self._pass("open_file")

@@ -97,6 +97,13 @@ class Base:
         self.visible.update({chunk.id: (chunk, row) for chunk, row in zip(added, rows, strict=True)})
         return self.pointer
 
+    def replace(self, added: Sequence[Chunk], rows: NDArray[np.float32]) -> None:
+        """Hide the chunks with these ids and add their new versions, all in one commit."""
+        generation = self.pointer.generation + 1
+        self.tombstones += [Tombstone("chunk", chunk.id, generation) for chunk in added]
+        self.append(added, rows)
+        assert self.pointer.generation == generation
+
     def delete(self, *, document: str | None = None, chunk: str | None = None) -> None:
         """Commit a tombstone; the manifest stays."""
         self.pointer = replace(self.pointer, generation=self.pointer.generation + 1)

@@ -48,8 +48,7 @@ def play(base: Base, history: list[tuple[str, int, int]]) -> None:
             base.delete(chunk=known[amount % len(known)])
         elif known:
             old = base.visible[known[amount % len(known)]][0]
-            base.delete(chunk=old.id)
-            base.append([Chunk(old.id, old.document_id, "granite whisper", old.metadata)], vectors(1, seed))
+            base.replace([Chunk(old.id, old.document_id, "granite whisper", old.metadata)], vectors(1, seed))
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +188,18 @@ def test_lookups_see_only_what_is_visible(tmp_path: Path) -> None:
     assert [chunk.id for chunk in searcher.document_chunks("c-doc0")] == ["c1", "c0", "c2"]
     assert searcher.document_chunks("c-doc1") == []
     assert searcher.chunk_count == 6
+
+
+def test_a_replaced_chunk_is_there_once_in_its_new_version(tmp_path: Path) -> None:
+    """The tombstone and the new copy have one generation: the old is hidden, the new is not; a later delete hides both."""
+    base = Base(new_engine(tmp_path)).create()
+    base.append(chunks(3), vectors(3, 1))
+    for text in ("second", "third"):
+        base.replace([Chunk("c1", "c-doc0", text, {})], vectors(1, 2))
+        assert base.searcher().find_chunks(["c1"]) == {"c1": Chunk("c1", "c-doc0", text, {})}
+        assert base.searcher().chunk_count == 3
+    base.delete(document="c-doc0")
+    assert base.searcher().chunk_count == 0
 
 
 def test_a_searcher_stays_at_its_generation(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_every_failing_call_of_put_new_is_reported_and_leaves_no_name(tmp_path: 
         volume = fault_volume(tmp_path / str(at), disk)
         ref = _put_or_none(volume, fault)
         disk.at = 0
+        assert (ref is None) == (disk.calls[at - 1 : at] not in (["close_folder"], []))
         if ref is None:
             assert [path for path in (tmp_path / str(at)).rglob("*") if path.is_file()] == []
         else:
@@ -206,6 +207,16 @@ def test_short_writes_and_reads_are_completed(tmp_path: Path) -> None:
 
     volume = fault_volume(tmp_path, Reluctant())
     assert volume.read(KB, volume.put_new(KB, original(), DATA)) == DATA
+
+
+def test_bytes_that_arrive_changed_are_not_acknowledged(tmp_path: Path) -> None:
+    class Careless(FaultDisk):
+        def write(self, descriptor: int, data: memoryview) -> int:
+            return super().write(descriptor, memoryview(bytes(data[:-1]) + b"?"))
+
+    with pytest.raises(CorruptFile):
+        fault_volume(tmp_path, Careless()).put_new(KB, original(), DATA)
+    assert list((tmp_path / KB / "originals").iterdir()) == []
 
 
 def test_a_put_syncs_the_file_then_every_new_folder_before_it_returns(tmp_path: Path) -> None:
