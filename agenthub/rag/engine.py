@@ -17,14 +17,15 @@ from agenthub.core.ids import random_name
 from agenthub.core.observe import Observer, Unobserved
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.kept import Kept
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
 from agenthub.rag.opened import OpenSegment, open_segment
+from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import Chunk, SegmentEntry, read_header, write_segment
 from agenthub.rag.tombstones import Graveyard, Tombstone
 from agenthub.rag.verifying import verify_snapshot
 from agenthub.rag.views import SegmentView
-from agenthub.rag.volume import FileRef, Volume
+from agenthub.rag.volume import Volume
 
 __all__ = ["KnowledgeEngine", "Tombstone"]
 

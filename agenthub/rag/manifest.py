@@ -12,7 +12,7 @@ import orjson
 from agenthub.core.errors import CorruptFile
 from agenthub.core.json import dumps
 from agenthub.rag.fields import Fields
-from agenthub.rag.volume import FileRef
+from agenthub.rag.references import FileRef, Pointer
 
 MANIFEST_FORMAT: Final = 1
 FIRST_GENERATION: Final = 1
@@ -31,25 +31,6 @@ class SegmentEntry:
     chunk_count: int
     size_bytes: int
     covers_generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """What a knowledge base's row says: which generation is current and which manifest lists its segments.
-
-    A commit that adds no files, such as a delete, moves the generation and keeps the manifest.
-    """
-
-    generation: int
-    epoch: int
-    name: str
-    sha256: str
-    length_bytes: int
-
-    @property
-    def file(self) -> FileRef:
-        """The manifest's file."""
-        return FileRef(self.name, self.length_bytes, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)

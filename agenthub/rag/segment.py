@@ -21,8 +21,9 @@ from agenthub.rag.faiss_codec import build_index, choose_index
 from agenthub.rag.fields import Fields
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.manifest import SegmentEntry
+from agenthub.rag.references import FileRef
 from agenthub.rag.vectors import unit_vectors
-from agenthub.rag.volume import FileRef, Volume
+from agenthub.rag.volume import Volume
 
 __all__ = ["Chunk", "SegmentEntry", "SegmentHeader", "analyzer_of", "file_of", "read_header", "write_segment"]
 

@@ -11,7 +11,8 @@ from agenthub.rag.chunks import ChunkLines
 from agenthub.rag.columns import Columns
 from agenthub.rag.faiss_codec import open_index
 from agenthub.rag.keywords import KeywordIndex
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.references import Pointer
 from agenthub.rag.segment import CHUNKS, FILTERS, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, read_header
 from agenthub.rag.vectors import decode_vectors
 from agenthub.rag.volume import Volume

@@ -26,6 +26,7 @@ from agenthub.core.ids import random_name
 from agenthub.rag.configuration import MIB, Mapping
 from agenthub.rag.disk import Disk
 from agenthub.rag.mounts import file_system_kind, may_map
+from agenthub.rag.references import FileRef
 
 RETRY_AFTER_SECONDS: Final = 5.0
 _FOLDER_NAME: Final = re.compile(r"[0-9a-z]{26}\Z")
@@ -41,15 +42,6 @@ _REMEMBERED_FOLDERS: Final = 10_000
 _GONE: Final = frozenset({errno.ENOENT, errno.ESTALE})
 _MISPLACED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that was made once: its name relative to the knowledge base's folder, its length and its hash (hex)."""
-
-    name: str
-    length_bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +214,11 @@ class Volume:
             self._disk.sync_folder(folder)
             failpoint("volume.read_back")
             self._check(self._bytes_of(folder, name, reference, mapped=False), reference)
+            failpoint("volume.written")
         except BaseException:
             with suppress(OSError):
                 self._disk.remove_file(folder, name)
             raise
-        failpoint("volume.written")
 
     def _fill(self, descriptor: int, view: memoryview) -> None:
         """Write, sync and close. A close after a failure is not a retry: the name is given up."""

@@ -13,7 +13,8 @@ import orjson
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.filters import parse_filter
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.references import Pointer
 from agenthub.rag.searcher import SearchRequest
 from agenthub.rag.segment import Chunk
 from agenthub.rag.tombstones import Tombstone

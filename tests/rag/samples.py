@@ -17,7 +17,8 @@ from agenthub.core.ids import new_id
 from agenthub.rag.analysis import Analyzer
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.engine import KnowledgeEngine, Tombstone
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.references import Pointer
 from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import Chunk
 from agenthub.rag.volume import Volume

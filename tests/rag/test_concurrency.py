@@ -13,7 +13,7 @@ from agenthub.core.errors import CorruptFile
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.kept import Kept
-from agenthub.rag.manifest import Pointer
+from agenthub.rag.references import Pointer
 from agenthub.rag.searcher import SearchRequest
 from agenthub.rag.segment import SegmentEntry
 from tests.rag.samples import NOW, SIGNATURE, Base, Counting, chunks, new_engine, vectors

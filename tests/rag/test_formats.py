@@ -13,10 +13,9 @@ import pytest
 from agenthub.rag.chunks import ChunkLines
 from agenthub.rag.columns import Columns
 from agenthub.rag.keywords import KeywordIndex
-from agenthub.rag.manifest import Pointer
+from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.segment import CHUNKS, FILTERS, INDEX, KEYWORDS
 from agenthub.rag.tombstones import Tombstone
-from agenthub.rag.volume import FileRef
 from tests.rag.golden import FIRST, KB, SECOND, answers
 from tests.rag.samples import ENGLISH, new_engine
 

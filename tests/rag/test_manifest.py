@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from agenthub.core.errors import CorruptFile
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.segment import SegmentEntry
-from agenthub.rag.volume import FileRef
 from tests.rag.samples import NOW, SIGNATURE, Base, new_engine
 
 ENTRY = SegmentEntry("s" * 26, FileRef("segments/" + "s" * 26 + "/segment.json", 100, "a" * 64), 7, 5000, 0)

@@ -11,7 +11,8 @@ from agenthub.core import failpoints
 from agenthub.core.errors import CorruptFile, MissingFile, VolumeFull, VolumeUnavailable
 from agenthub.core.ids import new_id, random_name
 from agenthub.rag.mounts import file_system_kind, may_map
-from agenthub.rag.volume import FileRef, Volume
+from agenthub.rag.references import FileRef
+from agenthub.rag.volume import Volume
 from tests.rag.fault_volume import Fault, FaultDisk, fault_volume
 
 KB = new_id()

@@ -17,9 +17,8 @@ from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, Ou
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.rag.engine import KnowledgeEngine
-from agenthub.rag.manifest import Pointer
+from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.segment import Chunk, SegmentEntry
-from agenthub.rag.volume import FileRef
 from agenthub.repositories.base import OperationRepeated, Repository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, KnowledgeOperation, TombstoneRow

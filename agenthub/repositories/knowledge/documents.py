@@ -9,7 +9,7 @@ from typing import Any
 
 from agenthub.core.errors import NotFound
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
-from agenthub.rag.volume import FileRef
+from agenthub.rag.references import FileRef
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of, audit_action
 from agenthub.repositories.operations import row_of
 from agenthub.storage.contract import Compare, Delete, Filter, Insert, Order, Table, Update, Write

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from agenthub.core.errors import NotFound
 from agenthub.core.types import KnowledgeBaseId, TenantId, TenantScope
-from agenthub.rag.manifest import Pointer
+from agenthub.rag.references import Pointer
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of
 from agenthub.repositories.operations import row_of
 from agenthub.storage.contract import ALL, Compare, Filter, Insert, Order, Table, Update, Write

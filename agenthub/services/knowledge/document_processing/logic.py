@@ -9,7 +9,7 @@ from datetime import datetime
 
 from agenthub.core.errors import AgentHubError, NotFound, PayloadTooLarge, UnsupportedDocument
 from agenthub.core.types import TenantId
-from agenthub.rag.volume import FileRef
+from agenthub.rag.references import FileRef
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan, Staging
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository

@@ -10,7 +10,8 @@ from agenthub.core.ids import new_id, random_name
 from agenthub.core.types import KnowledgeBaseId
 from agenthub.rag.analysis import languages
 from agenthub.rag.chunking import CHUNKER_VERSION, ChunkingSettings
-from agenthub.rag.manifest import Manifest, Pointer
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.references import Pointer
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
 from agenthub.repositories.operations import Operation
 from agenthub.repositories.platform.principals import Principal
