@@ -20,6 +20,7 @@ ABSOLUTE_LIFE: Final = timedelta(days=30)
 """A session ends this long after sign-in, however much it is used."""
 
 _USER_AGENT_LENGTH: Final = 200
+_ADDRESS_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,26 @@ def new_session(
 ) -> IssuedSession:
     """A session of that user starting now, not yet stored."""
     token = new_token("session")
-    shown = "".join(c for c in (user_agent or "") if c.isprintable())[:_USER_AGENT_LENGTH] or None
     absolute = now + absolute_life
-    idle = min(now + idle_life, absolute)
-    seconds = int(idle_life.total_seconds())
-    session = Session(new_id(), tenant_id, user_id, token_sha256(token), now, now, idle, absolute, seconds, address, shown)
+    session = Session(
+        id=new_id(),
+        tenant_id=tenant_id,
+        user_id=user_id,
+        token_hash=token_sha256(token),
+        created_at=now,
+        last_seen_at=now,
+        idle_expires_at=min(now + idle_life, absolute),
+        absolute_expires_at=absolute,
+        idle_seconds=int(idle_life.total_seconds()),
+        address=_shown(address, _ADDRESS_LENGTH),
+        user_agent=_shown(user_agent, _USER_AGENT_LENGTH),
+    )
     return IssuedSession(session, token)
+
+
+def _shown(text: str | None, length: int) -> str | None:
+    """What a client said of itself, printable and bounded."""
+    return "".join(c for c in (text or "") if c.isprintable())[:length] or None
 
 
 def sessions_ended(tenant_id: TenantId, user_id: UserId, *, but: str | None = None) -> Write:
