@@ -37,10 +37,10 @@ from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ti
 from agenthub.storage.sql.limits import (
     GREETING_SECONDS,
     OPERATION_SECONDS,
+    RECONNECT_SECONDS,
     RETRY_AFTER_SECONDS,
     Outage,
     deadline,
-    expired,
     remaining_seconds,
 )
 from agenthub.storage.sql.locking import locks
@@ -66,7 +66,7 @@ class SqlStorage(Storage):
         self.tables = TableSet()
         self.dialect = dialect
         self._outage = Outage()
-        _renew_after_fork(self)
+        _follow_forks(self)
 
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
         target = self.tables[table]
@@ -122,6 +122,11 @@ class SqlStorage(Storage):
     def close(self) -> None:
         self.engine.dispose()
 
+    def prepare_fork(self) -> None:
+        """Close idle connections where a child that inherits them would take their locks for its own."""
+        if self.dialect.locks_by_process:
+            self.engine.dispose()
+
     def renew_after_fork(self) -> None:
         """Leave the parent's connections to the parent."""
         self._parents_pool = self.engine.pool  # kept, so that nothing in it is ever closed from here
@@ -150,7 +155,8 @@ class SqlStorage(Storage):
                     if isinstance(failure, ConnectionLost) and failure.pool_is_stale:
                         self.engine.dispose()
                     pause = _random.uniform(0, min(0.5, 0.01 * 2**attempt))
-                    if attempt == tries or expired() or remaining_seconds(1.0) <= pause:
+                    needed = RECONNECT_SECONDS if isinstance(failure, ConnectionLost) else pause
+                    if attempt == tries or remaining_seconds(OPERATION_SECONDS) <= needed:
                         raise failure.final() from failure
                     time.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
@@ -230,12 +236,17 @@ class SqlStorage(Storage):
         return True
 
 
-def _renew_after_fork(storage: SqlStorage) -> None:
+def _follow_forks(storage: SqlStorage) -> None:
     reference = weakref.ref(storage)
+
+    def prepare() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.prepare_fork()
 
     def renew() -> None:
         alive = reference()
         if alive is not None:
             alive.renew_after_fork()
 
-    os.register_at_fork(after_in_child=renew)
+    os.register_at_fork(before=prepare, after_in_child=renew)

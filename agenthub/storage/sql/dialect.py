@@ -63,10 +63,13 @@ class Ticket:
 
 
 class SqlDialect(ABC):
-    """One database's ways; `locks_rows` says that writers wait for rows, not for the whole database."""
+    """One database's ways; `locks_rows` says that writers wait for rows, not for the whole database,
+    `locks_by_process` that the driver keeps its locks in memory that a fork copies.
+    """
 
     name: str
     locks_rows: bool
+    locks_by_process: bool
 
     @abstractmethod
     def insert(self, target: sa.Table) -> PostgresqlInsert | SqliteInsert:

@@ -12,6 +12,7 @@ from agenthub.core.errors import StorageUnavailable
 
 OPERATION_SECONDS: Final = 9.0
 GREETING_SECONDS: Final = 3.0  # for a pooled connection to show that it lives; a new one has libpq's connect_timeout
+RECONNECT_SECONDS: Final = 5.0  # what a new connection may cost; with less left, a lost one is not replaced
 SETTLING_SECONDS: Final = 3.0
 RETRY_AFTER_SECONDS: Final = 2.0
 OUTAGE_SECONDS: Final = 1.0

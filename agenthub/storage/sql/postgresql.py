@@ -146,6 +146,7 @@ class PostgresqlDialect(SqlDialect):
 
     name = "postgresql"
     locks_rows = True
+    locks_by_process = False
 
     def __init__(self, watchdog: Watchdog, *, several_hosts: bool) -> None:
         self._watchdog = watchdog

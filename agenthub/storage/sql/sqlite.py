@@ -82,6 +82,7 @@ class SqliteDialect(SqlDialect):
 
     name = "sqlite"
     locks_rows = False
+    locks_by_process = True
 
     def __init__(self) -> None:
         self._turn = threading.Lock()

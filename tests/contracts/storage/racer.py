@@ -7,9 +7,10 @@ import os
 import sys
 
 from agenthub.core.errors import AlreadyExists
+from agenthub.core.types import TenantId
 from agenthub.storage.contract import Insert, Storage
 from tests.contracts.storage.conftest import opened
-from tests.contracts.storage.tables import EVENTS, THINGS, A, B, add_one, event, thing
+from tests.contracts.storage.tables import EVENTS, THINGS, A, add_one, event, thing
 
 
 def say(value: object) -> None:
@@ -48,7 +49,7 @@ def fork(storage: Storage) -> dict[str, object]:
         fine = all(storage.ping() >= 0 for _ in range(50)) and storage.now() >= before
         storage.close()
         os._exit(0 if fine else 1)
-    reads = sum(storage.count(THINGS, B) == 0 for _ in range(50))
+    reads = sum(storage.count(THINGS, TenantId("nobody")) == 0 for _ in range(50))
     _, status = os.waitpid(child, 0)
     return {"child": status, "parent_reads": reads, "same": storage.now() >= before}
 
