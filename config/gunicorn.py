@@ -85,7 +85,7 @@ timeout = _whole_number("AGENTHUB_WORKER_TIMEOUT_SECONDS", 60, 0)
 # FAISS and its OpenMP threads must never be touched before a fork (docs/adr/0004).
 preload_app = False
 # Heartbeats are file times: on a slow disk they would block the worker.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108 (gunicorn makes unguessable names)
 control_socket_disable = True
 limit_request_line = 8190
 limit_request_fields = 64
