@@ -24,7 +24,8 @@ class Crash(BaseException):
 class FaultDisk(Disk):
     """Counts calls; at the `at`-th it fails in the given way. After a crash every call fails.
 
-    Nothing is really synced, which takes long: `unsynced` are files whose bytes, and `unlinked` entries whose names, a power cut may take away.
+    Nothing is really synced, which takes long. `unsynced` are files whose bytes, and `unlinked`
+    entries whose names, a power cut may take away.
     """
 
     def __init__(self, fault: Fault = "EIO", at: int = 0) -> None:
