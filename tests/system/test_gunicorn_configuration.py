@@ -100,7 +100,6 @@ def test_a_second_server_on_the_same_port_is_refused(tmp_path: Path) -> None:
             env=os.environ | {"PORT": str(port), "AGENTHUB_HOST": "127.0.0.1"},
             capture_output=True,
             check=False,
-            check=False,
             text=True,
             timeout=60,
         )
