@@ -33,6 +33,8 @@ _CONTEXT_CHARACTERS: Final = 200
 _RECORD_SHARE: Final = 4
 # A piece of running text shorter than this share of the size is joined with its neighbour.
 _CRUMB_SHARE: Final = 8
+_WINDOW_PIECES: Final = 8
+_WINDOW_CHARACTERS: Final = 20_000
 _LINE_BREAKS: Final = str.maketrans("\n", " ")
 _WORD_BEFORE: Final = re.compile(r"\s\S*\Z")
 
@@ -138,17 +140,15 @@ def _spans(text: str, placed: Sequence[_Placed], settings: ChunkingSettings) -> 
 def _sections(placed: Sequence[_Placed]) -> Iterator[list[_Placed]]:
     """Runs of blocks under the same headings of the same sheet. Headings without a text of their own go with what follows."""
     section: list[_Placed] = []
+    has_body = False
     for item in placed:
-        if section and _has_body(section) and _starts_section(section[-1].block, item.block):
+        if has_body and _starts_section(section[-1].block, item.block):
             yield section
-            section = []
+            section, has_body = [], False
         section.append(item)
+        has_body = has_body or item.block.kind != "heading"
     if section:
         yield section
-
-
-def _has_body(section: Sequence[_Placed]) -> bool:
-    return any(item.block.kind != "heading" for item in section)
 
 
 def _starts_section(previous: Block, block: Block) -> bool:
@@ -237,8 +237,22 @@ def _split(text: str, offset: int, settings: ChunkingSettings) -> Iterator[_Span
 
 
 def _pieces(text: str, size: int, settings: ChunkingSettings) -> list[tuple[int, int]]:
+    """The splitter's pieces. It takes quadratic time, so a long text is given to it in windows, each from the last piece on."""
     splitter = TextSplitter(size, min(settings.overlap_characters, size // 2 - 1), trim=True)
-    return [(start, start + len(piece)) for start, piece in splitter.chunk_indices(text)]
+    window = max(_WINDOW_PIECES * size, _WINDOW_CHARACTERS)
+    pieces: list[tuple[int, int]] = []
+    position = 0
+    while True:
+        fresh = [(position + at, position + at + len(piece)) for at, piece in splitter.chunk_indices(text[position : position + window])]
+        if position + window >= len(text) or len(fresh) < _WINDOW_PIECES // 2:
+            pieces += fresh
+            position += window
+        else:
+            # The last piece was cut short by the window's end.
+            pieces += fresh[:-1]
+            position = fresh[-1][0]
+        if position >= len(text) or (fresh and fresh[-1][1] >= len(text)):
+            return pieces
 
 
 def _without_crumbs(text: str, pieces: list[tuple[int, int]], settings: ChunkingSettings) -> list[tuple[int, int]]:
@@ -290,16 +304,14 @@ class _Drafter:
         metadata = _metadata(bodies[0], [item.block for item in items], path)
         return ChunkDraft(text, self._context(path, items, span), start, start + len(body), metadata)
 
-    def _covered(self, span: _Span) -> list[_Placed]:
+    def _covered(self, span: _Span) -> Sequence[_Placed]:
         """The blocks the span touches. Spans rise, so the search goes on where the last one began."""
         while self._first + 1 < len(self._placed) and self._placed[self._first].end <= span.start:
             self._first += 1
-        covered: list[_Placed] = []
-        for item in self._placed[self._first :]:
-            if item.start >= span.end and covered:
-                break
-            covered.append(item)
-        return covered
+        last = self._first + 1
+        while last < len(self._placed) and self._placed[last].start < span.end:
+            last += 1
+        return self._placed[self._first : last]
 
     def _context(self, path: Sequence[str], items: Sequence[_Placed], span: _Span) -> str:
         shown = {item.block.text for item in items if item.block.kind == "heading" and item.start >= span.start}

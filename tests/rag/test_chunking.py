@@ -170,6 +170,25 @@ def test_other_strategies_ignore_sections(strategy: Strategy, count: int | None)
     assert not uncovered(parsed, chunks)
 
 
+@pytest.mark.parametrize("unit", ["x", "word ", "One. Two three.\n", "漢字。"])
+def test_a_text_of_many_windows_has_no_seams(unit: str) -> None:
+    parsed = document(Block("paragraph", (unit * 200_000).strip()))
+    chunks = chunk_document(parsed, ChunkingSettings())
+    assert not uncovered(parsed, chunks)
+    assert all(len(chunk.text) <= 1000 for chunk in chunks)
+    assert min(len(chunk.text) for chunk in chunks[:-1]) > 300
+    assert all(0 <= before.end - after.start <= 150 or after.start == before.end + 1 for before, after in pairwise(chunks))
+
+
+def test_many_headings_and_tiny_blocks_take_their_turn() -> None:
+    headings = [Block("heading", f"h{number}", 1 + number % 9) for number in range(60_000)]
+    rows = [Block("row", f"a: {number}", row=number, headings=("x",)) for number in range(60_000)]
+    parsed = document(*headings, *rows)
+    chunks = chunk_document(parsed, ChunkingSettings())
+    assert chunks[-1].metadata["headings"] == ["x"]
+    assert "a: 59999" in chunks[-1].text
+
+
 def test_lines_without_a_word_make_no_chunk_of_their_own() -> None:
     parsed = document(
         Block("paragraph", "Text."), Block("paragraph", "* * *", headings=("x",)), Block("paragraph", "More.", headings=("y",))

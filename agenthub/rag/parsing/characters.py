@@ -39,4 +39,6 @@ def _composed(line: str) -> str:
 
 def one_line(text: str) -> str:
     """The cleaned text with every run of white space turned to one blank."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     return " ".join(clean_text(text).split())

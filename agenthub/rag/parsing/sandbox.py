@@ -162,7 +162,10 @@ def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
     """
     deadline = time.monotonic() + _END_SECONDS
     while time.monotonic() < deadline:
-        status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        try:
+            status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # somebody who ignores SIGCHLD has it reaped at once
+            return None
         if status is not None:
             return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
         time.sleep(_POLL_SECONDS)
