@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -53,19 +54,23 @@ def loads_untrusted(data: bytes) -> Any:
 def _check(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidInput(f"nested deeper than {MAX_DEPTH} levels", field=path or None)
-    if isinstance(value, str):
-        if "\x00" in value:
-            raise InvalidInput("NUL characters are not accepted", field=path or None)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidInput("numbers must be finite", field=path or None)
-    elif isinstance(value, dict):
+    if isinstance(value, str) and "\x00" in value:
+        raise InvalidInput("NUL characters are not accepted", field=path or None)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput("numbers must be finite", field=path or None)
+    for name, item, step in _members(value, path):
+        _check(name, path, depth)
+        _check(item, step, depth + 1)
+
+
+def _members(value: Any, path: str) -> Iterator[tuple[str, Any, str]]:
+    """The parts of an object or array: key, value and path."""
+    if isinstance(value, dict):
         for key, item in value.items():
-            _check(key, path, depth)
-            _check(item, f"{path}.{key}" if path else key, depth + 1)
+            yield key, item, f"{path}.{key}" if path else key
     elif isinstance(value, list) and not _plain_numbers(value):
         for index, item in enumerate(value):
-            _check(item, f"{path}[{index}]", depth + 1)
+            yield "", item, f"{path}[{index}]"
 
 
 def _plain_numbers(values: list[Any]) -> bool:

@@ -8,11 +8,11 @@ from typing import Protocol
 class Observer(Protocol):
     """Takes measurements; `web/metrics.py` implements it with Prometheus."""
 
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Add to a counter."""
         ...
 
-    def time(self, name: str, seconds: float, **labels: str) -> None:
+    def time(self, name: str, seconds: float, /, **labels: str) -> None:
         """Note a duration."""
         ...
 
@@ -20,8 +20,8 @@ class Observer(Protocol):
 class Unobserved:
     """Throws measurements away: the default for engines used by hand."""
 
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def count(self, _name: str, _amount: float = 1.0, /, **_labels: str) -> None:
         return None
 
-    def time(self, name: str, seconds: float, **labels: str) -> None:
+    def time(self, _name: str, _seconds: float, /, **_labels: str) -> None:
         return None

@@ -33,7 +33,7 @@ _GRAPHEME: Final = regex.compile(r"\X")
 _INVISIBLE: Final = dict.fromkeys([0x00AD, 0x200C, 0x200D, 0x2060, 0xFEFF])
 # Marks that writers leave out: combining accents, Hebrew points, Arabic vowel signs and tatweel. Indic vowel signs are letters.
 _MARKS: Final = dict.fromkeys([*range(0x0300, 0x0370), *range(0x0591, 0x05C8), 0x0640, *range(0x064B, 0x0660), 0x0670])
-_PLAIN: Final = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+_PLAIN: Final = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})  # noqa: RUF001 - the letters themselves are meant
 
 _SCRIPTS: Final = (  # first and last code point, script
     (0x0370, 0x03FF, "greek"),

@@ -38,7 +38,7 @@ def test_entries_expire_and_are_counted_as_misses() -> None:
 
 def test_the_least_recently_used_goes_first() -> None:
     cache = InProcessCache(room(3))
-    cache.set_many({name: b"v" * 100 for name in "abc"}, 60)
+    cache.set_many(dict.fromkeys("abc", b"v" * 100), 60)
     cache.get_many(["a"])
     cache.set_many({"d": b"v" * 100}, 60)
     assert set(cache.get_many(["a", "b", "c", "d"])) == {"a", "c", "d"}

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -78,8 +78,9 @@ class AgentHubServer:
     def _wait(self) -> int:
         return self.process.wait(timeout=30) if self.process else 0
 
-    def __enter__(self) -> AgentHubServer:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()

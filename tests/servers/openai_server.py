@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 return
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         return None
 
 

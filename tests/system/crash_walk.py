@@ -1,4 +1,6 @@
-"""Kills a process at every step of a write and checks what is left: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER STRIDE`.
+"""Kills a process at every step of a write and checks what is left.
+
+Usage: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER STRIDE`.
 
 A first process prepares a knowledge base. Process N, which stands for another replica, checks what process N-1 left: nothing
 acknowledged is lost, nothing half-written is seen, the knowledge base takes writes, a retry with the same Idempotency-Key is
@@ -76,7 +78,7 @@ def in_child(run: Callable[[], None]) -> int:
         try:
             run()
         except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happened
-            print(repr(error), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{error!r}\n")
             os._exit(70)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -159,7 +161,7 @@ def main(operation: str, database_url: str, folder: Path, stride: int) -> int:
     if ended != 0:
         walk.problems.append(f"step {step}: the child ended with {ended}")
     turn(walk, state, step, None, finished=ended == 0)
-    print(json.dumps({"operation": operation, "steps": step, "stride": stride, "problems": walk.problems[:20]}))
+    sys.stdout.write(json.dumps({"operation": operation, "steps": step, "stride": stride, "problems": walk.problems[:20]}) + "\n")
     return 1 if walk.problems else 0
 
 

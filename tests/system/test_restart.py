@@ -22,7 +22,11 @@ def test_nothing_acknowledged_is_lost_when_the_power_button_is_hit(tmp_path: Pat
         client = Remote(server.url).login(*owner.values())
         base = client.post("/api/knowledge-bases", {"name": "library"}, 201)["id"]
         agent = client.post("/api/agents", {"name": "Librarian", "knowledge_base_ids": [base]}, 201)
-        files = [("files", (p.name, p.read_bytes())) for p in sorted(DOCUMENTS.iterdir()) if p.suffix in (".txt", ".md", ".html", ".xlsx", ".csv")]
+        files = [
+            ("files", (p.name, p.read_bytes()))
+            for p in sorted(DOCUMENTS.iterdir())
+            if p.suffix in (".txt", ".md", ".html", ".xlsx", ".csv")
+        ]
         report = client.post(f"/api/knowledge-bases/{base}/documents", None, 207, files=files)
         assert report["refused"] == 0
         before = answers(client, base)

@@ -71,8 +71,7 @@ def test_concurrent_uploads_from_two_replicas_lose_nothing(
         answers: list[Any] = []
 
         def write(client: Remote, name: str) -> None:
-            for number in range(6):
-                answers.append(client.post(path, {"title": f"{name}{number}", "text": f"fact {name} {number}"}, 201))
+            answers.extend(client.post(path, {"title": f"{name}{n}", "text": f"fact {name} {n}"}, 201) for n in range(6))
 
         writers = [(Remote(url, rest.token), name) for url, name in zip((pair[1].url, twin.url) * 2, "abcd", strict=True)]
         threads = [threading.Thread(target=write, args=writer) for writer in writers]

@@ -173,7 +173,7 @@ def _pause_seconds(attempt: int, asked_seconds: float | None) -> float:
     if asked_seconds is not None:
         return asked_seconds
     longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
-    return random.uniform(longest / 2, longest)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
 
 
 def _asked_pause(header: str | None) -> float | None:

@@ -47,7 +47,9 @@ def hits(api: Api, base: str, query: str, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_a_text_is_searchable_when_it_is_acknowledged(api: Api, base: str) -> None:
-    document = api.post(f"{base}/documents", {"title": "Otters", "text": "Otters hold hands while they sleep.", "metadata": {"kind": "fact"}}, 201)
+    document = api.post(
+        f"{base}/documents", {"title": "Otters", "text": "Otters hold hands while they sleep.", "metadata": {"kind": "fact"}}, 201
+    )
     assert document["generation"] == 2  # the first, empty generation is 1
     assert document["chunk_count"] == 1
     hit = hits(api, base, "which animals hold hands?")[0]

@@ -82,7 +82,12 @@ def test_top_k_counts_and_never_falls_short(api: Api, facts: str) -> None:
         ({"field": "lang", "op": "in", "value": ["fr", "de"]}, {"lang-fr"}),
         ({"not": {"field": "lang", "op": "eq", "value": "en"}}, {"lang-fr"}),
         (
-            {"and": [{"field": "lang", "op": "eq", "value": "en"}, {"or": [{"field": "year", "op": "gt", "value": 2000}, {"field": "year", "op": "lt", "value": 1900}]}]},
+            {
+                "and": [
+                    {"field": "lang", "op": "eq", "value": "en"},
+                    {"or": [{"field": "year", "op": "gt", "value": 2000}, {"field": "year", "op": "lt", "value": 1900}]},
+                ]
+            },
             {"lang-en", "zebra"},
         ),
     ],
@@ -164,12 +169,16 @@ def test_a_bad_vector_is_refused_and_nothing_is_kept(api: Api, own: str, field: 
 
 def test_a_chunk_sent_again_under_its_id_is_replaced(api: Api, own: str) -> None:
     api.post(f"{own}/chunks", {"items": [{"id": "a", "text": "old words", "vector": [1, 0, 0, 0]}]})
-    answer = api.post(f"{own}/chunks", {"items": [{"id": "a", "text": "new words", "vector": [0, 1, 0, 0]}, {"text": "b", "vector": [0, 0, 1, 0]}]})
+    answer = api.post(
+        f"{own}/chunks", {"items": [{"id": "a", "text": "new words", "vector": [0, 1, 0, 0]}, {"text": "b", "vector": [0, 0, 1, 0]}]}
+    )
     assert (answer["added"], answer["replaced"]) == (2, 1)
     assert api.get(own)["chunk_count"] == 2
     assert api.get(f"{own}/chunks/a")["text"] == "new words"
     assert ids(api.post(f"{own}/search", {"query": "words"})) == ["a"]
-    api.refused("POST", f"{own}/chunks", 422, "invalid_input", "items[1].id", json={"items": [{"id": "x", "text": "1", "vector": [1, 0, 0, 0]}] * 2})
+    api.refused(
+        "POST", f"{own}/chunks", 422, "invalid_input", "items[1].id", json={"items": [{"id": "x", "text": "1", "vector": [1, 0, 0, 0]}] * 2}
+    )
 
 
 def test_deleted_chunks_are_gone(api: Api, own: str) -> None:

@@ -35,7 +35,7 @@ from agenthub.services.knowledge.document_processing.schemas import (
     UploadOut,
     UploadQuery,
 )
-from agenthub.web.access import operation, principal, repository, request_id, resources
+from agenthub.web.access import operation, principal, repository, resources
 from agenthub.web.answers import Answer, Attachment
 from agenthub.web.declare import accepts, accepts_files, free_path, refuses, requires, returns, serves, takes
 from agenthub.web.errors import error_detail
@@ -86,6 +86,7 @@ def add_documents(knowledge_base_id: str, body: DocumentForm | DocumentText, fil
     The answer comes when the accepted documents are searchable, all from the same generation on. A single document is
     answered with 201 or refused with the reason; several files with 207 and a status for each.
     """
+    del query  # the contract's `wait`: every upload is answered when it is searchable, which is the longest a caller can want
     library = _library(knowledge_base_id)
     if isinstance(body, DocumentText):
         return _add_one(library, _text_upload(body))
