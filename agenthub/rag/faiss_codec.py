@@ -67,9 +67,19 @@ def open_index(data: NDArray[np.uint8], kind: str, count: int, dimension: int) -
         index = _native.read_index(_native.ZeroCopyIOReader(_native.swig_ptr(data), data.nbytes))
     except RuntimeError as error:
         raise CorruptFile("an index file can't be read") from error
-    if type(index) is not _native.IndexFlatIP or (index.ntotal, index.d, index.codes.size()) != (count, dimension, count * dimension * 4):
+    if type(index) is not _native.IndexFlatIP or _facts(index) != (
+        count,
+        dimension,
+        count * dimension * 4,
+        _native.METRIC_INNER_PRODUCT,
+        True,
+    ):
         raise CorruptFile("an index file holds something else than its header says")
     return VectorIndex(index, data, data[_FLAT_OVERHEAD_BYTES:].view("<f4").reshape(count, dimension))
+
+
+def _facts(index: Any) -> tuple[int, int, int, int, bool]:
+    return index.ntotal, index.d, index.codes.size(), index.metric_type, index.is_trained
 
 
 @dataclass(frozen=True, slots=True)
