@@ -42,7 +42,7 @@ migrate: $(STAMPS)/runtime ## Bring the schema of DATABASE_URL to this release (
 	@$(BIN)/python -m agenthub.cli migrate
 
 .PHONY: bench
-bench: $(STAMPS)/model ## Measure retrieval (nDCG@10) through the HTTP API against its targets
+bench: $(STAMPS)/development ## Measure retrieval (nDCG@10) through the HTTP API against its targets
 	$(BIN)/python -m benchmarks.retrieval --start
 
 .PHONY: torture
