@@ -1,4 +1,4 @@
-"""Slows down guessing of passwords without locking anyone out (docs/adr/sign-in.md).
+"""Slows down guessing of passwords without locking anyone out (docs/adr/0009-signing-in.md).
 
 Three counters in rows that all replicas share: failures of an account from one address, of an address over all accounts, of an
 account from everywhere. An attempt is counted before the password is looked at and taken back when it was right, so nothing that

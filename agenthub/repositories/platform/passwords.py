@@ -18,7 +18,7 @@ MIN_CHARACTERS: Final = 8
 MAX_CHARACTERS: Final = 256
 
 # Argon2id with 46 MiB, one pass, one lane: the first of OWASP's equally strong settings and the floor of RELIABILITY.md D2-5.
-# Measured on the 2-core machine: 57 ms and 46 MiB a hash; two at a time bound a process to 92 MiB (docs/adr/sign-in.md).
+# Measured on the 2-core machine: 57 ms and 46 MiB a hash; two at a time bound a process to 92 MiB (docs/adr/0009-signing-in.md).
 MEMORY_KIB: Final = 47104
 PASSES: Final = 1
 LANES: Final = 1

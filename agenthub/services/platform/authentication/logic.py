@@ -43,7 +43,7 @@ class SignedIn:
 
 
 class SignIn:
-    """Signing in and proving a password again, slowed down where it is guessed (docs/adr/sign-in.md)."""
+    """Signing in and proving a password again, slowed down where it is guessed (docs/adr/0009-signing-in.md)."""
 
     def __init__(self, resources: Resources, operation: Operation) -> None:
         storage = resources.storage
