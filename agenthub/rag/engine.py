@@ -126,7 +126,7 @@ class KnowledgeEngine:
     def _make_searcher(self, kb_id: str, pointer: Pointer, tombstones: Tombstones) -> Searcher:
         started = time.perf_counter()
         manifest = self.read_manifest(kb_id, pointer)
-        graveyard = Graveyard(tombstones() if callable(tombstones) else tombstones)
+        graveyard = Graveyard(manifest.in_force(tombstones() if callable(tombstones) else tombstones))
         views: list[SegmentView] = []
         for entry in manifest.segments:
             start = views[-1].start + views[-1].segment.count if views else 0

@@ -33,6 +33,10 @@ class Fields:
         except orjson.JSONDecodeError as error:
             raise CorruptFile(f"{source} is not JSON") from error
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there."""
+        return name in self._value
+
     def text(self, name: str) -> str:
         """A text."""
         value = self._value.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,12 @@ class Pointer:
     def file(self) -> FileRef:
         """The manifest's file."""
         return FileRef(self.name, self.length_bytes, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A delete of a document or a chunk, committed as `generation`. It hides the copies in segments that cover less."""
+
+    kind: Literal["document", "chunk"]
+    target_id: str
+    generation: int

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agenthub.rag.chunks import IdIndex, id_hashes
 from agenthub.rag.opened import OpenSegment
+from agenthub.rag.references import Tombstone
 
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """A delete of a document or a chunk, committed as `generation`. It hides the copies in segments that cover less."""
-
-    kind: Literal["document", "chunk"]
-    target_id: str
-    generation: int
+__all__ = ["Graveyard", "Tombstone"]
 
 
 class Graveyard:

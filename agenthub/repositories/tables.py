@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRepository
-from agenthub.repositories.knowledge.documents import DocumentRepository
+from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
-from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES
+from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
 from agenthub.repositories.platform.login_throttle import LOGIN_COUNTERS
@@ -25,9 +25,11 @@ TABLES: Final = (
     AUDIT_EVENTS,
     KnowledgeBaseRepository.table,
     DocumentRepository.table,
+    DOCUMENT_HISTORY,
     OPERATIONS,
     INTENTS,
     TOMBSTONES,
+    PINS,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,11 +17,12 @@ from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, Ou
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.rag.engine import KnowledgeEngine
+from agenthub.rag.manifest import Manifest
 from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.segment import Chunk, SegmentEntry
 from agenthub.repositories.base import OperationRepeated, Repository
-from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
-from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, KnowledgeOperation, TombstoneRow
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, operation_record
+from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, ChangeKind, KnowledgeOperation, TombstoneRow
 from agenthub.repositories.operations import Operation, row_of
 from agenthub.storage.contract import And, Compare, DbNow, Delete, Insert, Storage, Update, Write
 
@@ -30,6 +31,19 @@ INTENT_SECONDS: Final = 3600.0
 _ATTEMPTS: Final = 12
 _BACKOFF_SECONDS: Final = 0.02
 _LONGEST_BACKOFF_SECONDS: Final = 0.5
+_MOVING: Final = (
+    "generation",
+    "epoch",
+    "manifest_name",
+    "manifest_sha256",
+    "manifest_length_bytes",
+    "operation_id",
+    "document_count",
+    "chunk_count",
+    "size_bytes",
+    "updated_at",
+)
+"""The columns of a knowledge base's row that a commit changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +58,26 @@ class Burial:
 class Effect:
     """What a commit does beside adding segments, computed against the row it replaces.
 
-    The deltas move the counters of the row. `result` is the answer of the request, kept for its repeats.
+    The deltas move the counters of the row. `result` is the answer of the request, kept for its repeats; `kind` and `details`
+    are what the list of generations says.
     """
 
     result: Any
+    kind: ChangeKind
     burials: tuple[Burial, ...] = ()
     writes: tuple[Write, ...] = ()
     documents_delta: int = 0
     chunks_delta: int = 0
     size_delta_bytes: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 Plan = Callable[[KnowledgeBase, int, datetime], Effect]
 """Given the row to be replaced, the generation to be made and the database's time: the effect. Called again after a lost race."""
+
+
+Revision = Callable[[Manifest], Manifest]
+"""Given the manifest to be replaced, at the row's generation: one with other contents. Called again after a lost race."""
 
 
 @dataclass(slots=True)
@@ -105,7 +126,8 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
     @contextmanager
     def staging(self, base: KnowledgeBase) -> Iterator[Staging]:
         """Register an intent, then give a place to put files. Files are removed again when the block fails, unless it is
-        unknown whether they were published."""
+        unknown whether they were published.
+        """
         staging = Staging(self, base, f"{base.id}.{random_name()}", random_name())
         self._storage.commit([Insert(INTENTS, self._intent_row(staging))])
         failpoint("commit.intent")
@@ -134,15 +156,24 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         self.engine.volume.discard(staging.base.id, staging.originals)
         self._storage.commit([Delete(INTENTS, staging.base.tenant_id, staging.intent_id, missing_ok=True)])
 
-    def publish(self, base: KnowledgeBase, added: Sequence[SegmentEntry], plan: Plan, staging: Staging | None = None) -> Any:
-        """Commit a new generation; without `staging` it adds no files (deletes work on a full disk).
+    def publish(
+        self,
+        base: KnowledgeBase,
+        added: Sequence[SegmentEntry],
+        plan: Plan,
+        staging: Staging | None = None,
+        revision: Revision | None = None,
+    ) -> Any:
+        """Commit a new generation; without `staging` and `revision` it adds no files (deletes work on a full disk).
+
+        `revision` changes what the manifest lists beside adding segments.
 
         Raises: as `Staging.publish`.
         """
         operation_id = self._operation.id or random_name()
         for attempt in range(_ATTEMPTS):
             current = self._bases.get(base.tenant_id, base.id)
-            pointer = self._put_manifest(current, added, operation_id)
+            pointer = self._put_manifest(current, added, operation_id, revision)
             try:
                 return self._swap(current, pointer, plan, operation_id, staging)
             except (VersionConflict, NotFound) as error:
@@ -150,23 +181,25 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
             time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
         raise GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
 
-    def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str) -> Pointer:
+    def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str, revision: Revision | None) -> Pointer:
         """The next pointer. A commit without files keeps the manifest, so that it needs no disk."""
         generation = current.generation + 1
-        if not added:
+        if not added and revision is None:
             return replace(current.pointer, generation=generation)
         manifest = self.engine.read_manifest(current.id, current.pointer)
-        successor = manifest.successor(generation=generation, added=added, operation_id=operation_id, now=self._storage.now())
+        revised = manifest if revision is None else revision(manifest)
+        successor = revised.successor(generation=generation, added=added, operation_id=operation_id, now=self._storage.now())
         return self.engine.put_manifest(current.id, successor)
 
     def _swap(self, current: KnowledgeBase, pointer: Pointer, plan: Plan, operation_id: str, staging: Staging | None) -> Any:
         now = self._storage.now()
         effect = plan(current, pointer.generation, now)
-        writes: list[Write] = [_move(current, pointer, effect, operation_id, now)]
+        after = _after(current, pointer, effect, operation_id, now)
+        writes: list[Write] = [_move(current, after)]
         if staging:
             alive = And((Compare("fence", "eq", staging.fence), Compare("expires_at", "gt", DbNow())))
             writes.append(Delete(INTENTS, current.tenant_id, staging.intent_id, where=alive))
-        writes.append(Insert(OPERATIONS, row_of(self._ledger_row(current, pointer.generation, operation_id, now))))
+        writes.append(Insert(OPERATIONS, row_of(self._record(after, effect, now))))
         writes += [_tombstone(current, burial, pointer.generation) for burial in effect.burials]
         writes += effect.writes
         failpoint("commit.before")
@@ -174,9 +207,16 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         failpoint("commit.after")
         return effect.result
 
-    def _ledger_row(self, base: KnowledgeBase, generation: int, operation_id: str, now: datetime) -> KnowledgeOperation:
-        payload = self._operation.payload_sha256
-        return KnowledgeOperation(f"{base.id}.{operation_id}", base.tenant_id, base.id, operation_id, payload, generation, {}, now)
+    def _record(self, after: KnowledgeBase, effect: Effect, now: datetime) -> KnowledgeOperation:
+        return operation_record(
+            after,
+            self._operation,
+            effect.kind,
+            now,
+            documents_delta=effect.documents_delta,
+            chunks_delta=effect.chunks_delta,
+            details=effect.details,
+        )
 
     def _settled_commit(self, base: KnowledgeBase, writes: Sequence[Write], effect: Effect, operation_id: str) -> None:
         """Commit; when the answer is lost, look for the operation's row instead of guessing (RELIABILITY.md B3)."""
@@ -203,14 +243,18 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
             raise error
 
 
-def _move(current: KnowledgeBase, pointer: Pointer, effect: Effect, operation_id: str, now: datetime) -> Update:
+def _after(current: KnowledgeBase, pointer: Pointer, effect: Effect, operation_id: str, now: datetime) -> KnowledgeBase:
+    return replace(
+        current.pointing_to(pointer, operation_id, now),
+        document_count=current.document_count + effect.documents_delta,
+        chunk_count=current.chunk_count + effect.chunks_delta,
+        size_bytes=current.size_bytes + effect.size_delta_bytes,
+    )
+
+
+def _move(current: KnowledgeBase, after: KnowledgeBase) -> Update:
     """The compare-and-set from the pointer that was read to the next one."""
-    moved = current.pointing_to(pointer, operation_id, now)
-    names = ("generation", "epoch", "manifest_name", "manifest_sha256", "manifest_length_bytes", "operation_id", "updated_at")
-    changes: dict[str, Any] = {name: getattr(moved, name) for name in names}
-    changes["document_count"] = current.document_count + effect.documents_delta
-    changes["chunk_count"] = current.chunk_count + effect.chunks_delta
-    changes["size_bytes"] = current.size_bytes + effect.size_delta_bytes
+    changes: dict[str, Any] = {name: getattr(after, name) for name in _MOVING}
     unmoved = And(
         (
             Compare("state", "eq", "active"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agenthub.core.errors import NotFound
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
@@ -17,7 +17,7 @@ from agenthub.storage.contract import Compare, Delete, Filter, Insert, Order, Ta
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a knowledge base, searchable as of `generation`. `revision` counts its replacements.
+    """One document of a knowledge base, as it is since `generation`. `revision` counts its replacements.
 
     `sha256` is of the uploaded bytes; `original_name` is the file on the volume, None for text given as JSON without a file.
     """
@@ -47,6 +47,70 @@ class Document:
     def original(self) -> FileRef:
         """Where the uploaded bytes are."""
         return FileRef(self.original_name, self.size_bytes, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class PastDocument:
+    """A document as it was from `generation` until the commit of `superseded_generation` replaced or removed it.
+
+    `id` is `<document>.<superseded generation>`; `document_version` is the row's version then.
+    """
+
+    id: str
+    tenant_id: TenantId
+    knowledge_base_id: KnowledgeBaseId
+    document_id: DocumentId
+    title: str
+    filename: str | None
+    media_type: str
+    size_bytes: int
+    sha256: str
+    original_name: str
+    language: str | None
+    page_count: int | None
+    character_count: int
+    chunk_count: int
+    metadata: Mapping[str, Any]
+    generation: int
+    superseded_generation: int
+    revision: int
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    document_version: int
+
+    @classmethod
+    def of(cls, document: Document, superseded_generation: int) -> PastDocument:
+        """The document as it was before that generation."""
+        same = {name: getattr(document, name) for name in _SHARED}
+        return cls(
+            id=f"{document.id}.{superseded_generation}",
+            document_id=document.id,
+            superseded_generation=superseded_generation,
+            document_version=document.version,
+            **same,
+        )
+
+    @property
+    def document(self) -> Document:
+        """The document as it was."""
+        return Document(id=self.document_id, version=self.document_version, **{name: getattr(self, name) for name in _SHARED})
+
+
+_SHARED: Final = tuple(name for name in Document.__dataclass_fields__ if name not in ("id", "version"))
+
+DOCUMENT_HISTORY: Final = Table.of(
+    "document_history",
+    PastDocument,
+    indexes=[
+        ("tenant_id", "knowledge_base_id", "document_id", "id"),
+        ("tenant_id", "knowledge_base_id", "superseded_generation", "id"),
+    ],
+)
+
+
+def _kept(document: Document, generation: int) -> Write:
+    return Insert(DOCUMENT_HISTORY, row_of(PastDocument.of(document, generation)))
 
 
 class DocumentRepository(Repository[Document]):
@@ -84,28 +148,29 @@ class DocumentRepository(Repository[Document]):
         whole = all_of(Compare("knowledge_base_id", "eq", knowledge_base_id), where)
         return self.page(tenant_id, where=whole, order=order, limit=limit, cursor=cursor)
 
-    # --- parts of a knowledge base's commit ---
+    # --- parts of a knowledge base's commit: each keeps the document as it was in the history ---
 
     def insertion(self, document: Document) -> Write:
         """The write that adds a document."""
         return Insert(self.table, row_of(document))
 
-    def replacement(self, after: Document) -> Write:
-        """The write that turns the document of this id and the version before into `after`."""
+    def replacement(self, before: Document, after: Document) -> list[Write]:
+        """The writes that turn a document as it was read into `after`, which is of the generation that is being made."""
         changes = {name: value for name, value in row_of(after).items() if name not in ("id", "tenant_id", "version")}
-        return Update(self.table, after.tenant_id, after.id, changes, after.version - 1)
+        return [Update(self.table, before.tenant_id, before.id, changes, before.version), _kept(before, after.generation)]
 
-    def removal(self, document: Document) -> Write:
-        """The write that removes a document as it was read."""
-        return Delete(self.table, document.tenant_id, document.id, document.version)
+    def removal(self, document: Document, generation: int) -> list[Write]:
+        """The writes that remove a document as it was read, from the generation that is being made on."""
+        return [Delete(self.table, document.tenant_id, document.id, document.version), _kept(document, generation)]
 
-    def recounts(self, tenant_id: TenantId, lost: Mapping[str, int], now: datetime) -> list[Write]:
-        """The writes that lower the chunk counts of documents by what each lost."""
-        documents = self.get_many(tenant_id, list(lost))
-        return [
-            Update(self.table, tenant_id, key, {"chunk_count": document.chunk_count - lost[key], "updated_at": now}, document.version)
-            for key, document in documents.items()
-        ]
+    def recounts(self, tenant_id: TenantId, lost: Mapping[str, int], generation: int, now: datetime) -> list[Write]:
+        """The writes that lower the chunk counts of documents by what each lost in the generation that is being made."""
+        writes: list[Write] = []
+        for key, document in self.get_many(tenant_id, list(lost)).items():
+            count = document.chunk_count - lost[key]
+            after = replace(document, chunk_count=count, generation=generation, updated_at=now, version=document.version + 1)
+            writes += self.replacement(document, after)
+        return writes
 
     def audited(self, document: Document, verb: str, now: datetime) -> Write:
         """The audit row of a change to a document."""

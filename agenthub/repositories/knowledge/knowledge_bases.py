@@ -11,11 +11,15 @@ from agenthub.core.errors import NotFound
 from agenthub.core.types import KnowledgeBaseId, TenantId, TenantScope
 from agenthub.rag.references import Pointer
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of
-from agenthub.repositories.operations import row_of
+from agenthub.repositories.knowledge.ledger import OPERATIONS, ChangeKind, KnowledgeOperation
+from agenthub.repositories.operations import Operation, row_of
 from agenthub.storage.contract import ALL, Compare, Filter, Insert, Order, Table, Update, Write
 
-State = Literal["active", "deleted"]
+State = Literal["active", "importing", "deleted"]
 ACTIVE: Final[Filter] = Compare("state", "eq", "active")
+RETAINED_GENERATIONS: Final = 1000
+RETAINED_SECONDS: Final = 7 * 24 * 3600
+"""How many old generations can be gone back to, and for how long after they were replaced, where nothing else was chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class KnowledgeBase:
 
     `generation`, `epoch`, `manifest_*` and `operation_id` name the current generation and move only by compare-and-set
     (design/KNOWLEDGE_STORE.md). `embedding_model` is None where vectors come from the client. `name_key` is the casefolded
-    name, unique in the tenant, and None once deleted so that the name is free again; the id is never used twice.
+    name, unique in the tenant, and None once deleted so that the name is free again; the id is never used twice. Nobody
+    finds one that is `importing`. `retained_*` say which old generations are kept (repositories/knowledge/retention.py).
     """
 
     id: KnowledgeBaseId
@@ -50,6 +55,8 @@ class KnowledgeBase:
     created_by: str
     created_at: datetime
     updated_at: datetime
+    retained_generations: int = RETAINED_GENERATIONS
+    retained_seconds: int = RETAINED_SECONDS
     version: int = 1
 
     @property
@@ -70,6 +77,41 @@ class KnowledgeBase:
             updated_at=now,
             version=self.version + 1,
         )
+
+
+def operation_record(
+    after: KnowledgeBase,
+    operation: Operation,
+    kind: ChangeKind,
+    now: datetime,
+    *,
+    documents_delta: int = 0,
+    chunks_delta: int = 0,
+    details: Mapping[str, Any] | None = None,
+) -> KnowledgeOperation:
+    """The record of the write that led to the knowledge base as it is `after`."""
+    return KnowledgeOperation(
+        id=f"{after.id}.{after.operation_id}",
+        tenant_id=after.tenant_id,
+        knowledge_base_id=after.id,
+        operation_id=after.operation_id,
+        payload_sha256=operation.payload_sha256,
+        generation=after.generation,
+        kind=kind,
+        actor_kind=operation.actor.kind,
+        actor_id=operation.actor.id,
+        epoch=after.epoch,
+        manifest_name=after.manifest_name,
+        manifest_sha256=after.manifest_sha256,
+        manifest_length_bytes=after.manifest_length_bytes,
+        document_count=after.document_count,
+        chunk_count=after.chunk_count,
+        size_bytes=after.size_bytes,
+        documents_delta=documents_delta,
+        chunks_delta=chunks_delta,
+        details=details or {},
+        created_at=now,
+    )
 
 
 def name_key(name: str) -> str:
@@ -110,6 +152,14 @@ class KnowledgeBaseRepository(Repository[KnowledgeBase]):
     ) -> Page[KnowledgeBase]:
         """One page of those that are not deleted."""
         return Repository.page(self, tenant_id, where=all_of(ACTIVE, where), order=order, limit=limit, cursor=cursor)
+
+    def create(self, base: KnowledgeBase) -> KnowledgeBase:
+        """Add a knowledge base together with the record of its first generation.
+
+        Raises: AlreadyExists when its name is taken.
+        """
+        record = operation_record(base, self._operation, "create", base.created_at)
+        return self.add(base, Insert(OPERATIONS, row_of(record)))
 
     def retire(self, tenant_id: TenantId, key: str, *extra: Write) -> None:
         """Delete the knowledge base: from this commit on nobody finds it and no commit to it succeeds.

@@ -1,4 +1,4 @@
-"""The small rows beside a knowledge base: applied operations, writer intents and tombstones (RELIABILITY.md E)."""
+"""The small rows beside a knowledge base: applied operations, writer intents, tombstones and pins (RELIABILITY.md E)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from agenthub.core.types import KnowledgeBaseId, TenantId
+from agenthub.rag.references import Pointer
 from agenthub.storage.contract import Table
+
+ChangeKind = Literal["create", "import", "add", "replace", "delete", "restore", "merge", "erase"]
+"""What a write of a knowledge base did. A merge changes no content."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeOperation:
-    """One applied write of a knowledge base: what settles a lost acknowledgement. `id` is `<knowledge base>.<operation>`."""
+    """One applied write of a knowledge base: what settles a lost acknowledgement, and an entry of the list of generations.
+
+    `id` is `<knowledge base>.<operation>`. Writes that were committed together share their generation. The pointer, the counts
+    and `size_bytes` (of documents) are those after the commit; the deltas are this write's own.
+    """
 
     id: str
     tenant_id: TenantId
@@ -21,8 +29,25 @@ class KnowledgeOperation:
     operation_id: str
     payload_sha256: str
     generation: int
-    result: Mapping[str, Any]
+    kind: ChangeKind
+    actor_kind: str
+    actor_id: str | None
+    epoch: int
+    manifest_name: str
+    manifest_sha256: str
+    manifest_length_bytes: int
+    document_count: int
+    chunk_count: int
+    size_bytes: int
+    documents_delta: int
+    chunks_delta: int
+    details: Mapping[str, Any]
     created_at: datetime
+
+    @property
+    def pointer(self) -> Pointer:
+        """What the knowledge base's row said after this write."""
+        return Pointer(self.generation, self.epoch, self.manifest_name, self.manifest_sha256, self.manifest_length_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,45 @@ class TombstoneRow:
     generation: int
 
 
-OPERATIONS: Final = Table.of("kb_ops", KnowledgeOperation, indexes=[("knowledge_base_id", "created_at")])
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A generation that is kept whatever the retention says: a named snapshot, or (without a name) what is being read for long.
+
+    `name_key` is the casefolded name, unique in the knowledge base; `expires_at` is None for named snapshots.
+    """
+
+    id: str
+    tenant_id: TenantId
+    knowledge_base_id: KnowledgeBaseId
+    name: str | None
+    name_key: str | None
+    generation: int
+    epoch: int
+    manifest_name: str
+    manifest_sha256: str
+    manifest_length_bytes: int
+    document_count: int
+    chunk_count: int
+    created_by: str | None
+    created_at: datetime
+    expires_at: datetime | None
+
+    @property
+    def pointer(self) -> Pointer:
+        """The pinned generation."""
+        return Pointer(self.generation, self.epoch, self.manifest_name, self.manifest_sha256, self.manifest_length_bytes)
+
+
+OPERATIONS: Final = Table.of(
+    "kb_ops",
+    KnowledgeOperation,
+    indexes=[("knowledge_base_id", "created_at"), ("tenant_id", "knowledge_base_id", "generation", "id")],
+)
 INTENTS: Final = Table.of("kb_intents", KnowledgeIntent, indexes=[("knowledge_base_id", "expires_at")])
 TOMBSTONES: Final = Table.of("kb_tombstones", TombstoneRow, indexes=[("tenant_id", "knowledge_base_id", "generation", "id")])
+PINS: Final = Table.of(
+    "kb_pins",
+    Pin,
+    unique=[("knowledge_base_id", "name_key")],
+    indexes=[("tenant_id", "knowledge_base_id", "id"), ("expires_at",)],
+)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agenthub.core.errors import Conflict, ModelMismatch
-from agenthub.rag.embedding.contract import Embedder
 from agenthub.rag.embedding.catalog import EmbedderCatalog
+from agenthub.rag.embedding.contract import Embedder
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 
 

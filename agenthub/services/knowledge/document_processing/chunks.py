@@ -64,8 +64,9 @@ def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks
         audit = operation.audit(base.tenant_id, "chunk.create", "knowledge_base", base.id, now, count=len(ids), replaced=len(replaced))
         return Effect(
             answer(Added(generation, len(ids), len(replaced), ids)),
+            "add",
             burials=tuple(Burial("chunk", key) for key in replaced),
-            writes=(*documents.recounts(base.tenant_id, lost, now), audit),
+            writes=(*documents.recounts(base.tenant_id, lost, generation, now), audit),
             chunks_delta=len(ids) - len(replaced),
         )
 

@@ -84,6 +84,7 @@ class Library:
             writes += [self._documents.audited(document, "create", now) for document in stamped]
             return Effect(
                 answer(stamped, generation),
+                "add",
                 writes=tuple(writes),
                 documents_delta=len(stamped),
                 chunks_delta=sum(d.chunk_count for d in stamped),
@@ -120,8 +121,9 @@ class Library:
             )
             return Effect(
                 answer([after], generation),
+                "replace",
                 burials=(Burial("document", old.id),),
-                writes=(self._documents.replacement(after), self._documents.audited(after, "replace", now)),
+                writes=(*self._documents.replacement(old, after), self._documents.audited(after, "replace", now)),
                 chunks_delta=after.chunk_count - old.chunk_count,
                 size_delta_bytes=after.size_bytes - old.size_bytes,
             )
@@ -143,10 +145,11 @@ class Library:
             if not present:
                 raise NotFound("no document with this id" if len(wanted) == 1 else "no document with any of these ids")
             found = {document.id for document in present}
-            writes = [self._documents.removal(document) for document in present]
+            writes = [write for document in present for write in self._documents.removal(document, generation)]
             writes += [self._documents.audited(document, "delete", now) for document in present]
             return Effect(
                 answer(Deleted(generation, tuple(d.id for d in present), tuple(key for key in wanted if key not in found))),
+                "delete",
                 burials=tuple(Burial("document", document.id) for document in present),
                 writes=tuple(writes),
                 documents_delta=-len(present),
@@ -174,8 +177,9 @@ class Library:
             audit = self._operation.audit(base.tenant_id, "chunk.delete", "knowledge_base", base.id, now, count=len(present))
             return Effect(
                 answer(Deleted(generation, present, tuple(key for key in wanted if key not in found))),
+                "delete",
                 burials=tuple(Burial("chunk", key) for key in present),
-                writes=(*self._documents.recounts(base.tenant_id, lost, now), audit),
+                writes=(*self._documents.recounts(base.tenant_id, lost, generation, now), audit),
                 chunks_delta=-len(present),
             )
 

@@ -32,7 +32,7 @@ def create(resources: Resources, operation: Operation, principal: Principal, bod
     manifest = Manifest.empty(base.id, base.signature, operation_id, base.created_at)
     pointer = resources.knowledge.put_manifest(base.id, manifest)
     try:
-        return bases.add(replace(base.pointing_to(pointer, operation_id, base.created_at), version=1))
+        return bases.create(replace(base.pointing_to(pointer, operation_id, base.created_at), version=1))
     except AlreadyExists as error:
         resources.knowledge.discard_manifest(base.id, pointer)
         if "name_key" in error.columns:

@@ -124,6 +124,44 @@ def upgrade() -> None:
         batch_op.create_index("ix_audit_events_tenant_id_resource_id_at", ["tenant_id", "resource_id", "at"], unique=False)
 
     op.create_table(
+        "document_history",
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("tenant_id", TEXT, nullable=False),
+        sa.Column("knowledge_base_id", TEXT, nullable=False),
+        sa.Column("document_id", TEXT, nullable=False),
+        sa.Column("title", TEXT, nullable=False),
+        sa.Column("filename", TEXT, nullable=True),
+        sa.Column("media_type", TEXT, nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", TEXT, nullable=False),
+        sa.Column("original_name", TEXT, nullable=False),
+        sa.Column("language", TEXT, nullable=True),
+        sa.Column("page_count", sa.BigInteger(), nullable=True),
+        sa.Column("character_count", sa.BigInteger(), nullable=False),
+        sa.Column("chunk_count", sa.BigInteger(), nullable=False),
+        sa.Column("metadata", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("superseded_generation", sa.BigInteger(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", TEXT, nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("document_version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_document_history"),
+    )
+    with op.batch_alter_table("document_history", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_document_history_tenant_id_knowledge_base_id_document_id_id",
+            ["tenant_id", "knowledge_base_id", "document_id", "id"],
+            unique=False,
+        )
+        batch_op.create_index(
+            "ix_document_history_tenant_id_knowledge_base_id_supers_d1e34539",
+            ["tenant_id", "knowledge_base_id", "superseded_generation", "id"],
+            unique=False,
+        )
+
+    op.create_table(
         "documents",
         sa.Column("id", TEXT, nullable=False),
         sa.Column("tenant_id", TEXT, nullable=False),
@@ -171,12 +209,51 @@ def upgrade() -> None:
         sa.Column("operation_id", TEXT, nullable=False),
         sa.Column("payload_sha256", TEXT, nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
-        sa.Column("result", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("actor_kind", TEXT, nullable=False),
+        sa.Column("actor_id", TEXT, nullable=True),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("manifest_name", TEXT, nullable=False),
+        sa.Column("manifest_sha256", TEXT, nullable=False),
+        sa.Column("manifest_length_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("document_count", sa.BigInteger(), nullable=False),
+        sa.Column("chunk_count", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("documents_delta", sa.BigInteger(), nullable=False),
+        sa.Column("chunks_delta", sa.BigInteger(), nullable=False),
+        sa.Column("details", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_kb_ops"),
     )
     with op.batch_alter_table("kb_ops", schema=None) as batch_op:
         batch_op.create_index("ix_kb_ops_knowledge_base_id_created_at", ["knowledge_base_id", "created_at"], unique=False)
+        batch_op.create_index(
+            "ix_kb_ops_tenant_id_knowledge_base_id_generation_id", ["tenant_id", "knowledge_base_id", "generation", "id"], unique=False
+        )
+
+    op.create_table(
+        "kb_pins",
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("tenant_id", TEXT, nullable=False),
+        sa.Column("knowledge_base_id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=True),
+        sa.Column("name_key", TEXT, nullable=True),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("manifest_name", TEXT, nullable=False),
+        sa.Column("manifest_sha256", TEXT, nullable=False),
+        sa.Column("manifest_length_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("document_count", sa.BigInteger(), nullable=False),
+        sa.Column("chunk_count", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", TEXT, nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_kb_pins"),
+        sa.UniqueConstraint("knowledge_base_id", "name_key", name="uq_kb_pins_knowledge_base_id_name_key"),
+    )
+    with op.batch_alter_table("kb_pins", schema=None) as batch_op:
+        batch_op.create_index("ix_kb_pins_expires_at", ["expires_at"], unique=False)
+        batch_op.create_index("ix_kb_pins_tenant_id_knowledge_base_id_id", ["tenant_id", "knowledge_base_id", "id"], unique=False)
 
     op.create_table(
         "kb_tombstones",
@@ -220,6 +297,8 @@ def upgrade() -> None:
         sa.Column("created_by", TEXT, nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("retained_generations", sa.BigInteger(), nullable=False),
+        sa.Column("retained_seconds", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_knowledge_bases"),
         sa.UniqueConstraint("tenant_id", "name_key", name="uq_knowledge_bases_tenant_id_name_key"),
@@ -325,7 +404,13 @@ def downgrade() -> None:
         batch_op.drop_index("ix_kb_tombstones_tenant_id_knowledge_base_id_generation_id")
 
     op.drop_table("kb_tombstones")
+    with op.batch_alter_table("kb_pins", schema=None) as batch_op:
+        batch_op.drop_index("ix_kb_pins_tenant_id_knowledge_base_id_id")
+        batch_op.drop_index("ix_kb_pins_expires_at")
+
+    op.drop_table("kb_pins")
     with op.batch_alter_table("kb_ops", schema=None) as batch_op:
+        batch_op.drop_index("ix_kb_ops_tenant_id_knowledge_base_id_generation_id")
         batch_op.drop_index("ix_kb_ops_knowledge_base_id_created_at")
 
     op.drop_table("kb_ops")
@@ -338,6 +423,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_documents_tenant_id_knowledge_base_id_id")
 
     op.drop_table("documents")
+    with op.batch_alter_table("document_history", schema=None) as batch_op:
+        batch_op.drop_index("ix_document_history_tenant_id_knowledge_base_id_supers_d1e34539")
+        batch_op.drop_index("ix_document_history_tenant_id_knowledge_base_id_document_id_id")
+
+    op.drop_table("document_history")
     with op.batch_alter_table("audit_events", schema=None) as batch_op:
         batch_op.drop_index("ix_audit_events_tenant_id_resource_id_at")
         batch_op.drop_index("ix_audit_events_tenant_id_at")
