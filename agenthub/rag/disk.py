@@ -100,6 +100,10 @@ class Disk:
         """Remove an empty folder."""
         os.rmdir(name, dir_fd=parent)
 
+    def names(self, folder: int) -> list[str]:
+        """What is directly in a folder, in no order."""
+        return os.listdir(folder)
+
     def free(self, descriptor: int) -> tuple[int, int]:
         """Bytes free to us and bytes in all; (0, 0) where the file system doesn't know."""
         stat = os.fstatvfs(descriptor)

@@ -89,6 +89,11 @@ class Searcher:
         """Which opened segments it keeps in memory."""
         return frozenset(view.key for view in self._all_views)
 
+    @property
+    def visible_counts(self) -> tuple[int, ...]:
+        """How many rows of each segment are visible, in the manifest's order."""
+        return tuple(view.visible_count for view in self._all_views)
+
     def search(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
         """Each request's hits, best first; equal scores in the order the chunks were committed.
 

@@ -110,6 +110,62 @@ class Volume:
                     with self._folder(folders[:-1]) as parent:
                         self._disk.remove_folder(parent, folders[-1])
 
+    def knowledge_bases(self) -> list[str]:
+        """The ids of all knowledge bases that have a folder here, ascending.
+
+        Raises: VolumeUnavailable when the folder can't be listed.
+        """
+        return sorted(name for name in self._names([]) if _FOLDER_NAME.match(name))
+
+    def files(self, kb_id: str) -> list[str]:
+        """Every file of a knowledge base that bears a name this engine makes, ascending. For collecting, never for reading.
+
+        Raises: VolumeUnavailable when a folder can't be listed.
+        """
+        found = [f"{kind}/{name}" for kind in ("manifests", "originals") for name in self._names([kb_id, kind])]
+        for segment_id in self._names([kb_id, "segments"]):
+            if _FOLDER_NAME.match(segment_id):
+                found += [f"segments/{segment_id}/{name}" for name in self._names([kb_id, "segments", segment_id])]
+        return sorted(name for name in found if _FILE_NAME.match(name))
+
+    def remove(self, kb_id: str, names: Sequence[str]) -> int:
+        """Remove files of a knowledge base for good, and the folders of segments this empties; how many were there.
+
+        Raises: VolumeUnavailable when a file can't be removed; ValueError when a name is not one this engine makes.
+        """
+        removed = 0
+        for name in names:
+            *folders, file_name = _parts(kb_id, name)
+            try:
+                removed += self._remove(folders, file_name)
+            except (OSError, Failpoint) as error:
+                raise _translated(error, name) from error
+        return removed
+
+    def _remove(self, folders: Sequence[str], file_name: str) -> bool:
+        failpoint("volume.remove")
+        try:
+            with self._folder(folders) as folder:
+                self._disk.remove_file(folder, file_name)
+                self._disk.sync_folder(folder)
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise
+        if len(folders) == 3:
+            with suppress(OSError), self._folder(folders[:-1]) as parent:
+                self._disk.remove_folder(parent, folders[-1])
+        return True
+
+    def _names(self, folders: Sequence[str]) -> list[str]:
+        try:
+            with self._folder(folders) as folder:
+                return self._disk.names(folder)
+        except OSError as error:
+            if error.errno in _GONE:
+                return []
+            raise _translated(error, "/".join(folders) or "the volume") from error
+
     def self_test(self) -> VolumeReport:
         """Make, close, read and remove a file, and say how long that took and what the volume is.
 

@@ -48,6 +48,11 @@ class Lease:
         mine = And((Compare("fence", "eq", self.fence), Compare("expires_at", "gt", DbNow())))
         return Require(LEASES, EVERY_TENANT, self.base_id, mine)
 
+    def held(self, storage: Storage) -> bool:
+        """Whether the row still bears this fence."""
+        row = storage.get(LEASES, EVERY_TENANT, self.base_id)
+        return row is not None and row["fence"] == self.fence
+
 
 class Leases:
     """Takes and gives back leases."""

@@ -6,7 +6,7 @@ left out was hidden in the generation it read, which is what its segment covers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -22,10 +22,13 @@ from agenthub.repositories.knowledge.leases import Lease
 from agenthub.repositories.knowledge.ledger import ChangeKind
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
-from agenthub.storage.contract import Storage, Write
+from agenthub.storage.contract import Storage
 
 MOST_ROUNDS: Final = 8
 """How many merges one call makes at most: a tier that fills another, and what came meanwhile."""
+
+
+_PATIENCE: Final = 20
 
 
 class Overtaken(GenerationConflict):
@@ -100,7 +103,6 @@ class Merges:
         self, commits: KnowledgeCommits, staging: Staging, rewriting: Rewriting, lease: Lease | None, kind: ChangeKind
     ) -> Merged | None:
         output = rewriting.output
-        guards: tuple[Write, ...] = (lease.alive,) if lease else ()
 
         def revision(manifest: Manifest) -> Manifest:
             segments = rewriting.applied(manifest)
@@ -109,8 +111,21 @@ class Merges:
             return replace(manifest, segments=segments)
 
         def plan(_base: KnowledgeBase, generation: int, _now: datetime) -> Effect:
+            if lease and not lease.held(self._storage):
+                raise Overtaken("another maintainer has taken over")
             count, size = (output.chunk_count, output.size_bytes) if output else (0, 0)
-            return Effect(Merged(generation, len(rewriting.inputs), count, size), kind, writes=guards)
+            return Effect(Merged(generation, len(rewriting.inputs), count, size), kind, writes=(lease.alive,) if lease else ())
 
-        merged: Merged | None = commits.publish(staging.base, (), plan, staging, revision)
-        return merged
+        return _patiently(lambda: commits.publish(staging.base, (), plan, staging, revision))
+
+
+def _patiently(publish: Callable[[], Merged]) -> Merged:
+    """Writers may win many races in a row; what was built is not thrown away for that."""
+    for _ in range(_PATIENCE):
+        try:
+            return publish()
+        except Overtaken:
+            raise
+        except GenerationConflict:
+            continue
+    raise Overtaken("writers left no room for this merge")

@@ -53,9 +53,9 @@ class Snapshots:
 
         Raises: VolumeUnavailable when its files can't be read; CorruptFile when they are not what was committed.
         """
-        return self._engine.searcher(base.id, base.pointer, lambda: self._tombstones(base))
+        return self._engine.searcher(base.id, base.pointer, lambda: self.tombstones(base))
 
-    def _tombstones(self, base: KnowledgeBase) -> Sequence[Tombstone]:
+    def tombstones(self, base: KnowledgeBase) -> Sequence[Tombstone]:
         """All tombstones up to the row's generation: they were committed with it, so this is one consistent snapshot."""
         found: list[Tombstone] = []
         where = And((Compare("knowledge_base_id", "eq", base.id), Compare("generation", "le", base.generation)))

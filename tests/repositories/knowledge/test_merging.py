@@ -1,0 +1,130 @@
+"""Merging beside other writers, over the real repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agenthub.core.errors import GenerationConflict, NotFound
+from agenthub.rag import merging as rag_merging
+from agenthub.repositories.knowledge import merging
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.leases import Leases
+from agenthub.repositories.knowledge.ledger import INTENTS
+from agenthub.repositories.knowledge.merging import Merges
+from agenthub.storage.contract import EVERY_TENANT
+from tests.repositories.knowledge.world import TENANT, World
+
+
+@pytest.fixture
+def world() -> World:
+    made = World().create()
+    for number in range(8):
+        made.add(f"d{number}", f"text {number}")
+    return made
+
+
+def merge(world: World) -> Any:
+    return Merges(world.storage, world.engine).merge(world.base)
+
+
+def during_merge(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something after the merged segment was written and before it is committed."""
+
+    def passed(name: str) -> None:
+        if name == "merge.written":
+            monkeypatch.setattr(merging, "failpoint", lambda _: None)
+            act()
+
+    monkeypatch.setattr(merging, "failpoint", passed)
+
+
+def test_eight_segments_become_one_with_the_same_content(world: World) -> None:
+    before = world.content()
+    merged = merge(world)
+    assert (merged.inputs, merged.chunk_count, world.segments) == (8, 8, 1)
+    assert world.content() == before
+    assert merge(world) is None
+
+
+def test_what_was_deleted_is_left_out(world: World) -> None:
+    world.delete("d3")
+    assert merge(world).chunk_count == 7
+    assert "d3" not in world.content()
+
+
+def test_an_append_meanwhile_stays_and_nothing_is_written_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_merge(monkeypatch, lambda: world.add("new", "beside"))
+    written: list[int] = []
+    plain = rag_merging.write_segment
+    monkeypatch.setattr(rag_merging, "write_segment", lambda *a, **k: written.append(1) or plain(*a, **k))
+    assert merge(world).inputs == 8
+    assert world.segments == 2
+    assert len(world.content()) == 9
+    assert len(written) == 1
+
+
+def test_a_delete_meanwhile_is_not_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_merge(monkeypatch, lambda: world.delete("d3"))
+    assert merge(world).inputs == 8
+    assert "d3" not in world.content()
+    for number in range(7):
+        world.add(f"more{number}", "x")
+    merge(world)
+    assert "d3" not in world.content()
+
+
+def test_a_replacement_meanwhile_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_merge(monkeypatch, lambda: world.replace("d3", "other"))
+    merge(world)
+    assert world.content()["d3"] == ["other"]
+
+
+def test_the_slower_of_two_merges_is_dropped_with_its_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_merge(monkeypatch, lambda: merge(world))
+    assert merge(world) is None
+    assert world.segments == 1
+    segments = {name.split("/")[1] for name in world.volume.files(world.base_id) if name.startswith("segments/")}
+    assert len(segments) == 9  # eight old ones that older generations need, one new
+    assert world.storage.count(INTENTS, EVERY_TENANT) == 0
+
+
+def test_a_merge_into_a_deleted_knowledge_base_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_merge(monkeypatch, lambda: KnowledgeBaseRepository(world.storage).retire(TENANT, world.base_id))
+    with pytest.raises(NotFound):
+        merge(world)
+
+
+def test_writers_that_win_every_race_do_not_starve_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+
+    def publish(*arguments: Any, **named: Any) -> Any:
+        attempts.append(1)
+        if len(attempts) < 4:
+            raise GenerationConflict("busy", retry_after_seconds=1)
+        return plain(*arguments, **named)
+
+    plain = merging.KnowledgeCommits.publish
+    monkeypatch.setattr(merging.KnowledgeCommits, "publish", publish)
+    assert merge(world).inputs == 8
+    assert len(attempts) == 4
+
+
+def test_only_the_holder_of_the_lease_commits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases = Leases(world.storage, seconds=0)
+    with leases.taken(world.base) as lease:
+        assert lease is not None
+        with Leases(world.storage).taken(world.base) as later:  # the first one's time is over
+            assert later is not None
+            assert Merges(world.storage, world.engine).merge(world.base, lease) is None
+            assert Merges(world.storage, world.engine).merge(world.base, later) is not None
+        with Leases(world.storage).taken(world.base) as again:
+            assert again is not None
+
+
+def test_a_lease_keeps_others_out(world: World) -> None:
+    with Leases(world.storage).taken(world.base) as first, Leases(world.storage).taken(world.base) as second:
+        assert first is not None
+        assert second is None
