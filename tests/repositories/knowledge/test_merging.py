@@ -10,6 +10,7 @@ import pytest
 from agenthub.core.errors import GenerationConflict, NotFound
 from agenthub.rag import merging as rag_merging
 from agenthub.repositories.knowledge import merging
+from agenthub.repositories.knowledge.commits import KnowledgeCommits
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import Leases
 from agenthub.repositories.knowledge.ledger import INTENTS
@@ -58,8 +59,13 @@ def test_what_was_deleted_is_left_out(world: World) -> None:
 def test_an_append_meanwhile_stays_and_nothing_is_written_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     during_merge(monkeypatch, lambda: world.add("new", "beside"))
     written: list[int] = []
-    plain = rag_merging.write_segment
-    monkeypatch.setattr(rag_merging, "write_segment", lambda *a, **k: written.append(1) or plain(*a, **k))
+    plain: Any = vars(rag_merging)["write_segment"]
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        written.append(1)
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(rag_merging, "write_segment", counted)
     assert merge(world).inputs == 8
     assert world.segments == 2
     assert len(world.content()) == 9
@@ -106,8 +112,8 @@ def test_writers_that_win_every_race_do_not_starve_it(world: World, monkeypatch:
             raise GenerationConflict("busy", retry_after_seconds=1)
         return plain(*arguments, **named)
 
-    plain = merging.KnowledgeCommits.publish
-    monkeypatch.setattr(merging.KnowledgeCommits, "publish", publish)
+    plain: Any = KnowledgeCommits.publish
+    monkeypatch.setattr(KnowledgeCommits, "publish", publish)
     assert merge(world).inputs == 8
     assert len(attempts) == 4
 

@@ -144,7 +144,7 @@ class World:
 
     def __post_init__(self) -> None:
         volume = Volume(Path("/memory"), mapping="never", disk=self.disk)
-        volume._kind = "memory"  # noqa: SLF001 - there is no mount to ask about
+        volume._kind = "memory"
         self.volume = volume
         self.engine = KnowledgeEngine(volume, RagSettings(mapping="never"))
 
@@ -252,7 +252,7 @@ class World:
         engine = KnowledgeEngine(self.volume, RagSettings(mapping="never"))
         base, searcher = Snapshots(storage or self.storage, engine).open(TENANT, self.base_id)
         seen: dict[str, list[str]] = {}
-        for view in searcher._views:  # noqa: SLF001 - every visible row, not those that a search finds
+        for view in searcher._views:
             for row in range(view.segment.count) if view.visible is None else np.flatnonzero(view.visible):
                 chunk = view.segment.lines.chunk(int(row))
                 seen.setdefault(chunk.document_id or "", []).append(chunk.text)
