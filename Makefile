@@ -8,7 +8,7 @@ STAMPS := $(VENV)/stamps
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
 # What mypy and the formatter read. Everything that is ours and Python.
-SOURCES := agenthub app.py wsgi.py benchmarks config scripts tests
+SOURCES := agenthub app.py wsgi.py benchmarks config tests
 TESTS ?= tests
 unexport PYTHONHOME PYTHONPATH
 
