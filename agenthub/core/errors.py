@@ -58,6 +58,10 @@ class NotFound(AgentHubError):
     """No such thing, or not this tenant's."""
 
 
+class NotRetained(NotFound):
+    """An old generation was there and is no longer kept."""
+
+
 class Conflict(AgentHubError):
     """The request does not fit the present state."""
 

@@ -32,6 +32,7 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
     errors.Unauthenticated: Refusal(401, "unauthenticated"),
     errors.PermissionDenied: Refusal(403, "permission_denied"),
     errors.NotFound: Refusal(404, "not_found"),
+    errors.NotRetained: Refusal(410, "not_retained"),
     errors.Conflict: Refusal(409, "conflict"),
     errors.AlreadyExists: Refusal(409, "already_exists"),
     errors.VersionConflict: Refusal(409, "version_conflict"),

@@ -95,6 +95,7 @@ class Pin:
     manifest_length_bytes: int
     document_count: int
     chunk_count: int
+    size_bytes: int
     created_by: str | None
     created_at: datetime
     expires_at: datetime | None

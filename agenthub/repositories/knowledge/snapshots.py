@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from agenthub.core.errors import Conflict, VolumeUnavailable
+from agenthub.core.errors import Conflict, MissingFile, VolumeUnavailable
 from agenthub.core.types import TenantId
 from agenthub.rag.engine import KnowledgeEngine, Tombstone
 from agenthub.rag.searcher import Searcher
+from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import TOMBSTONES
 from agenthub.storage.contract import MAX_PAGE, And, Compare, Order, Query, Row, Storage
@@ -47,6 +48,20 @@ class Snapshots:
                     time.sleep(_NEGATIVE_CACHE_SECONDS)
                 failed_generation = base.generation
         raise AssertionError("the last try returns or raises")
+
+    def open_at(self, tenant_id: TenantId, knowledge_base_id: str, generation: int | None) -> tuple[KnowledgeBase, Searcher]:
+        """The knowledge base as it was in that generation (None: as it is now), and a searcher over it.
+
+        Raises: NotFound when there is no such generation; NotRetained when it is no longer kept; otherwise as `open`.
+        """
+        if generation is None:
+            return self.open(tenant_id, knowledge_base_id)
+        old = History(self._storage).get(tenant_id, knowledge_base_id, generation)
+        try:
+            return old, self.at(old)
+        except MissingFile:
+            History(self._storage).get(tenant_id, knowledge_base_id, generation)  # raises if it was let go meanwhile
+            raise
 
     def at(self, base: KnowledgeBase) -> Searcher:
         """A searcher over exactly the generation this row names.

@@ -245,6 +245,7 @@ def upgrade() -> None:
         sa.Column("manifest_length_bytes", sa.BigInteger(), nullable=False),
         sa.Column("document_count", sa.BigInteger(), nullable=False),
         sa.Column("chunk_count", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_by", TEXT, nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=True),
