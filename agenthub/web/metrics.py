@@ -56,12 +56,12 @@ class Metrics:
             else:
                 self._histogram(name, known.labels)
 
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Add to a counter; `embedding_cache` and `embedding_cache_total` name the same one."""
         name = _named(name, "_total")
         self._counter(name, tuple(labels)).labels(**self._mended(name, labels)).inc(amount)
 
-    def time(self, name: str, seconds: float, **labels: str) -> None:
+    def time(self, name: str, seconds: float, /, **labels: str) -> None:
         """Note a duration; `vector_search` and `vector_search_seconds` name the same histogram."""
         name = _named(name, "_seconds")
         self._histogram(name, tuple(labels)).labels(**self._mended(name, labels)).observe(seconds)

@@ -51,10 +51,10 @@ class Counting:
         self.counted: Counter[tuple[str, ...]] = Counter()
         self.timed: Counter[str] = Counter()
 
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         self.counted[(name, *labels.values())] += int(amount)
 
-    def time(self, name: str, seconds: float, **labels: str) -> None:
+    def time(self, name: str, seconds: float, /, **labels: str) -> None:
         assert name == "vector_search"
         assert seconds >= 0
         self.timed[labels["phase"]] += 1

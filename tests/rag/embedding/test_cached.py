@@ -52,11 +52,11 @@ class Counters:
     def __init__(self) -> None:
         self.counted: dict[str, float] = {}
 
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         key = f"{name}:{labels['result']}"
         self.counted[key] = self.counted.get(key, 0) + amount
 
-    def time(self, name: str, seconds: float, **labels: str) -> None:
+    def time(self, name: str, seconds: float, /, **labels: str) -> None:
         raise AssertionError("nothing is timed here")
 
 
