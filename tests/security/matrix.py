@@ -28,6 +28,7 @@ class Row:
 
     `named` builds, for each id position of the body, a body that names the given id there. `users_only`: an API key is refused
     though it is signed in. `presented`: a public route that judges a credential by this permission if one is sent.
+    `needs`: things that must be there although the request names none of them.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Row:
     named: dict[str, Callable[[Place, str], Any]] = field(default_factory=dict)
     users_only: bool = False
     presented: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -54,6 +56,8 @@ class Row:
 
     def arguments(self, place: Place) -> dict[str, Any]:
         """What is sent with a valid request."""
+        for name in self.needs:
+            place[name]
         return {} if self.json is None else {"json": self.json(place)}
 
 
@@ -96,6 +100,11 @@ def _chunks(place: Place) -> Any:
 def _search(place: Place) -> Any:
     place["document_id"]
     return {"query": "What is this about?", "mode": "keyword"}
+
+
+def _restore(place: Place) -> Any:
+    place["document_id"]
+    return {"generation": 1}
 
 
 def _filtered(place: Place, key: str) -> Any:
@@ -191,6 +200,15 @@ KNOWLEDGE: Final = (
     Row("GET", _BASE, "knowledge-bases:read"),
     Row("PATCH", _BASE, "knowledge-bases:write", json=_label()),
     Row("DELETE", _BASE, "knowledge-bases:write", 204),
+    Row("GET", f"{_BASE}/generations", "knowledge-bases:read"),
+    Row("GET", f"{_BASE}/generations/<int:generation>", "knowledge-bases:read"),
+    Row("GET", f"{_BASE}/generations/<int:first>/diff/<int:last>", "documents:read"),
+    Row("POST", f"{_BASE}/restore", "documents:write", json=_restore),
+    Row("POST", f"{_BASE}/undo", "documents:write", needs=("document_id",)),
+    Row("POST", f"{_BASE}/snapshots", "knowledge-bases:write", 201, _label()),
+    Row("GET", f"{_BASE}/snapshots", "knowledge-bases:read"),
+    Row("GET", f"{_BASE}/snapshots/<snapshot_id>", "knowledge-bases:read"),
+    Row("DELETE", f"{_BASE}/snapshots/<snapshot_id>", "knowledge-bases:write", 204),
     Row("POST", f"{_BASE}/documents", "documents:write", 201, _text),
     Row("GET", f"{_BASE}/documents", "documents:read"),
     Row("POST", f"{_BASE}/documents/preview", "documents:read", json=_text),

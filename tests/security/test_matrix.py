@@ -172,12 +172,11 @@ def test_foreign_ids_in_the_path_do_not_exist(house: House, row: Row) -> None:
     stranger = house.their_owner
     own = house.place_of(stranger)
     arguments = row.arguments(house.theirs)
-    ids = [name for name in row.parameters if name not in ("number", "name")]
+    ids = [name for name in row.parameters if name.endswith("_id")]
     for count in range(1, len(ids) + 1):
         for foreign in combinations(ids, count):
             given = {name: house.ours[name] for name in foreign}
-            if "number" in row.parameters:
-                given["number"] = house.ours["number"]
+            given |= {name: house.ours[name] for name in row.parameters if not name.endswith("_id") and name != "name"}
             if row.method in WRITES or count < len(ids):
                 given |= {name: own[name] for name in ids if name not in given}
             path = row.path(house.ours, **given)

@@ -11,6 +11,7 @@ from agenthub.core.errors import InvalidInput, NotFound
 from agenthub.rag.parsing.document import canonical_text
 from agenthub.repositories.base import Page, equal_if
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
+from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.services.knowledge.document_processing.chunks import add_chunks
@@ -158,10 +159,14 @@ def preview_document(knowledge_base_id: str, body: DocumentForm | DocumentText, 
 @requires("documents:read")
 @takes(DocumentListQuery)
 @returns(ListOf[DocumentOut])
+@refuses("not_retained")
 def list_documents(knowledge_base_id: str, query: DocumentListQuery) -> Page[Document]:
-    """The knowledge base's documents, newest first."""
+    """The knowledge base's documents, newest first; with `generation`, as they were then."""
     tenant_id = principal().tenant_id
-    repository(KnowledgeBaseRepository).get(tenant_id, knowledge_base_id)
+    base = repository(KnowledgeBaseRepository).get(tenant_id, knowledge_base_id)
+    if query.generation is not None:
+        history = History(resources().storage)
+        return history.documents(history.at(base, query.generation), sha256=query.sha256, limit=query.limit, cursor=query.cursor)
     where = equal_if("sha256", query.sha256)
     return repository(DocumentRepository).page_in(tenant_id, knowledge_base_id, where=where, limit=query.limit, cursor=query.cursor)
 

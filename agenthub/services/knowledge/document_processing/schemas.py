@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import Field, Json, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from agenthub.web.schema import ErrorDetail, Id, JsonMetadata, Name, PageQuery, Schema
 
@@ -84,6 +85,10 @@ class DocumentListQuery(PageQuery):
     """Which documents to list."""
 
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = Field(default=None, description="with this content")
+    generation: Annotated[
+        Annotated[int, Field(ge=1, le=2**53)] | SkipJsonSchema[None],
+        Field(description="as they were in this generation; 410 when it is no longer kept"),
+    ] = None
 
 
 class ChunkOut(Schema):

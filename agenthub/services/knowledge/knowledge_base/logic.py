@@ -69,6 +69,8 @@ def _draft(resources: Resources, principal: Principal, body: KnowledgeBaseCreate
         created_by=principal.user_id,
         created_at=now,
         updated_at=now,
+        retained_generations=body.retained_generations,
+        retained_seconds=body.retained_seconds,
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from agenthub.rag.chunking import DEFAULT_CHARACTERS, DEFAULT_OVERLAP, MAX_CHARACTERS, MIN_CHARACTERS, Strategy
+from agenthub.repositories.knowledge.knowledge_bases import RETAINED_GENERATIONS, RETAINED_SECONDS
 from agenthub.web.schema import Id, Name, PageQuery, Schema, Text
+
+RetainedGenerations = Annotated[int, Field(ge=1, le=10_000, description="how many generations back one can go")]
+RetainedSeconds = Annotated[int, Field(ge=0, le=10 * 366 * 86_400, description="for how long after it was replaced a generation is kept")]
 
 
 class ChunkingIn(Schema):
@@ -32,13 +36,17 @@ class KnowledgeBaseCreate(Schema):
     dimension: int | None = Field(default=None, ge=1, le=4096)
     language: str = Field(default="english", min_length=1, max_length=40, description="stemming and stop words; `simple` for none")
     chunking: ChunkingIn = ChunkingIn()
+    retained_generations: RetainedGenerations = RETAINED_GENERATIONS
+    retained_seconds: RetainedSeconds = RETAINED_SECONDS
 
 
 class KnowledgeBaseUpdate(Schema):
-    """A new name or description; what is left out stays (the defaults here are never applied)."""
+    """A new name, description or retention; what is left out stays (the defaults here are never applied)."""
 
     name: Name = "-"
     description: Text = ""
+    retained_generations: RetainedGenerations = RETAINED_GENERATIONS
+    retained_seconds: RetainedSeconds = RETAINED_SECONDS
     expected_version: int | None = Field(default=None, ge=1)
 
 
@@ -57,6 +65,8 @@ class KnowledgeBaseOut(Schema):
     document_count: int
     chunk_count: int
     size_bytes: int
+    retained_generations: int
+    retained_seconds: int
     created_by: str
     created_at: datetime
     updated_at: datetime

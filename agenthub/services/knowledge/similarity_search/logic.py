@@ -24,12 +24,15 @@ from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
 def search(resources: Resources, tenant_id: TenantId, knowledge_base_id: str, body: Search) -> tuple[int, bytes]:
     """The generation searched, and the answer's JSON.
 
-    Raises: NotFound; InvalidInput naming the field; Conflict when `min_generation` isn't there yet; ProviderFailure.
+    Raises: NotFound; NotRetained for a `generation` of old; InvalidInput naming the field; Conflict when `min_generation` isn't
+    there yet; ProviderFailure.
     """
     _check_shape(body)
-    base, searcher = Snapshots(resources.storage, resources.knowledge).open(
-        tenant_id, knowledge_base_id, min_generation=body.min_generation or 0
-    )
+    snapshots = Snapshots(resources.storage, resources.knowledge)
+    if body.generation is not None:
+        base, searcher = snapshots.open_at(tenant_id, knowledge_base_id, body.generation)
+    else:
+        base, searcher = snapshots.open(tenant_id, knowledge_base_id, min_generation=body.min_generation or 0)
     mode, requests = _requests(resources, base, body)
     results = [[_hit(hit, body.include) for hit in hits] for hits in searcher.search(requests)]
     answer: dict[str, Any] = {"generation": searcher.generation, "mode": mode}
@@ -47,6 +50,8 @@ def _check_shape(body: Search) -> None:
         raise InvalidInput("give one query or a batch, not both", field="queries" if body.queries is not None else "vectors")
     if not single and not batch:
         raise InvalidInput("give query, vector, queries or vectors", field="query")
+    if body.generation is not None and body.min_generation is not None:
+        raise InvalidInput("give the generation to search or the least one, not both", field="min_generation")
     if body.queries is not None and body.vectors is not None and len(body.queries) != len(body.vectors):
         raise InvalidInput("must be as many as there are queries", field="vectors")
 

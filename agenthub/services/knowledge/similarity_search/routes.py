@@ -22,7 +22,7 @@ _MAX_BYTES: Final = 4 * 1024 * 1024
 @requires("search:query")
 @accepts(Search, max_bytes=_MAX_BYTES)
 @returns(SearchOut, headers={"X-KB-Generation": "the generation that was searched"})
-@refuses("conflict", "model_mismatch", "provider_failure")
+@refuses("not_retained", "conflict", "model_mismatch", "provider_failure")
 def search_knowledge_base(knowledge_base_id: str, body: Search) -> Answer:
     """Search by meaning, by keyword or by both; one query or a batch, all answered from one generation."""
     generation, answer = search(resources(), principal().tenant_id, knowledge_base_id, body)

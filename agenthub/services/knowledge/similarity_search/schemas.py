@@ -37,6 +37,7 @@ class Search(Schema):
     )
     min_score: float | None = Field(default=None, ge=-1, le=1, description="leave out hits below this score")
     min_generation: int | None = Field(default=None, ge=0, le=2**53, description="409 unless at least this generation is searched")
+    generation: int | None = Field(default=None, ge=1, le=2**53, description="search as of this generation; 410 when it is no longer kept")
     include: Annotated[tuple[Field_, ...], Field(max_length=3)] = ("text", "metadata")
 
 
