@@ -259,6 +259,10 @@ class World:
         assert sum(map(len, seen.values())) == base.chunk_count == searcher.chunk_count
         return {key: sorted(texts) for key, texts in seen.items()}
 
+    def documents(self) -> list[Document]:
+        """The rows of the knowledge base's documents."""
+        return list(DocumentRepository(self.storage).page_in(TENANT, self.base_id, limit=200).items)
+
     @property
     def segments(self) -> int:
         """How many segments the current manifest lists."""
