@@ -31,8 +31,8 @@ from agenthub.storage.contract import (
     Update,
     Write,
 )
-from agenthub.storage.rows import storable_text
-from agenthub.storage.sql.compiling import holds, keyed, owned, page
+from agenthub.storage.rows import storable_text, tenant_value
+from agenthub.storage.sql.compiling import holds, owned, page
 from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
 from agenthub.storage.sql.limits import (
     GREETING_SECONDS,
@@ -44,6 +44,7 @@ from agenthub.storage.sql.limits import (
     remaining_seconds,
 )
 from agenthub.storage.sql.locking import locks
+from agenthub.storage.sql.prepared import PreparedRead, prepared_get
 from agenthub.storage.sql.questions import answers, bound
 from agenthub.storage.sql.tables import TableSet
 from agenthub.storage.sql.writes import InsertRun, Step, Writer, steps
@@ -66,13 +67,24 @@ class SqlStorage(Storage):
         self.tables = TableSet()
         self.dialect = dialect
         self._outage = Outage()
+        self._gets: dict[tuple[str, bool], tuple[Table, PreparedRead]] = {}
+        self._questions: dict[str, tuple[Question, frozenset[str], PreparedRead]] = {}
         _follow_forks(self)
 
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
-        target = self.tables[table]
-        statement = sa.select(target).where(keyed(table, target, tenant, key))
-        rows = self._rows(statement)
+        owner = tenant_value(table, tenant)
+        if not storable_text(key) or not storable_text(owner or ""):
+            return None
+        prepared = self._get_of(table, of_tenant=owner is not None)
+        rows = self.read(lambda connection: prepared.rows(connection, {"key": key, "tenant": owner}))
         return rows[0] if rows else None
+
+    def _get_of(self, table: Table, *, of_tenant: bool) -> PreparedRead:
+        name = (table.name, of_tenant)
+        known = self._gets.get(name)
+        if known is None or known[0] is not table:  # by identity: hashing a table takes longer than reading a row of it
+            known = self._gets[name] = (table, prepared_get(table, self.tables[table], self.engine.dialect, of_tenant=of_tenant))
+        return known[1]
 
     def get_many(self, table: Table, tenant: TenantScope, keys: Sequence[str]) -> dict[str, Row]:
         if len(keys) > MAX_PAGE:
@@ -103,9 +115,17 @@ class SqlStorage(Storage):
             self.commit([Insert(table, row, ignore_existing=True) for row in rows[start : start + APPEND_ROWS]])
 
     def ask(self, question: Question, parameters: Mapping[str, Any]) -> list[Row]:
-        statement = bound(question, self.backend, parameters)
-        rows = self._rows(statement)
-        return answers(question, rows)
+        if not all(type(value) in (str, int) for value in parameters.values()):
+            return answers(question, self._rows(bound(question, self.backend, parameters)))
+        prepared = self._question_of(question, parameters)
+        return answers(question, self.read(lambda connection: prepared.rows(connection, parameters)))
+
+    def _question_of(self, question: Question, parameters: Mapping[str, Any]) -> PreparedRead:
+        known = self._questions.get(question.name)
+        if known is None or known[0] is not question or known[1] != parameters.keys():
+            prepared = PreparedRead(bound(question, self.backend, parameters), question.columns, self.engine.dialect)
+            known = self._questions[question.name] = (question, frozenset(parameters), prepared)
+        return known[2]
 
     def now(self) -> datetime:
         statement = self.dialect.clock_statement()
@@ -118,6 +138,9 @@ class SqlStorage(Storage):
         started = time.monotonic()
         self.read(lambda connection: connection.execute(sa.select(1)).scalar_one())
         return time.monotonic() - started
+
+    def shred(self) -> tuple[str, ...]:
+        return self.read(self.dialect.shred)
 
     def close(self) -> None:
         self.engine.dispose()
