@@ -44,9 +44,7 @@ class PreparedRead:
         return [self._row(values) for values in found]
 
     def _row(self, values: Sequence[Any]) -> Row:
-        return {
-            name: value if convert is None else convert(value) for (name, convert), value in zip(self._columns, values, strict=True)
-        }
+        return {name: value if convert is None else convert(value) for (name, convert), value in zip(self._columns, values, strict=True)}
 
     @property
     def _errors(self) -> type[Exception]:
@@ -56,9 +54,7 @@ class PreparedRead:
 
     def _wrapped(self, error: Exception, connection: sa.Connection) -> BaseException:
         lost = self._dialect.is_disconnect(error, connection.connection.driver_connection, None)  # type: ignore[arg-type]
-        return sa.exc.DBAPIError.instance(
-            self._text, None, error, self._errors, connection_invalidated=lost, dialect=self._dialect
-        )
+        return sa.exc.DBAPIError.instance(self._text, None, error, self._errors, connection_invalidated=lost, dialect=self._dialect)
 
 
 def prepared_get(table: Table, target: sa.Table, dialect: sa.Dialect, *, of_tenant: bool) -> PreparedRead:
