@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -113,6 +113,12 @@ class KnowledgeEngine:
     def verify(self, kb_id: str, pointer: Pointer) -> list[str]:
         """What is wrong with this generation's files, read anew in full; empty when nothing is."""
         return verify_snapshot(self.volume, kb_id, pointer)
+
+    def forget_segments(self, kb_id: str, segment_ids: Collection[str]) -> None:
+        """Let go of these segments, and of the searchers that use them, in this process."""
+        doomed = {key for key in self._segments.present() if key.split("/")[0] == kb_id and key.split("/")[1] in segment_ids}
+        self._searchers.forget(lambda _, searcher: not doomed.isdisjoint(searcher.segment_keys))
+        self._segments.forget(lambda key, _: key in doomed)
 
     def close(self) -> None:
         """Let go of everything that was opened. The engine can go on being used."""

@@ -142,6 +142,33 @@ class Volume:
                 raise _translated(error, name) from error
         return removed
 
+    def contains(self, kb_id: str, name: str, text: bytes) -> bool:
+        """Whether these bytes occur in a file, whatever it is; False when it is not there.
+
+        Raises: VolumeUnavailable when it can't be read.
+        """
+        *folders, file_name = _parts(kb_id, name)
+        try:
+            with self._folder(folders) as folder:
+                descriptor = self._disk.open_file(folder, file_name)
+                try:
+                    return self._occurs(descriptor, text)
+                finally:
+                    self._disk.close(descriptor)
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise _translated(error, name) from error
+
+    def _occurs(self, descriptor: int, text: bytes) -> bool:
+        buffer, tail = bytearray(_PIECE_BYTES), b""
+        while count := self._disk.read_into(descriptor, memoryview(buffer)):
+            piece = tail + bytes(buffer[:count])
+            if text in piece:
+                return True
+            tail = piece[-len(text) :]
+        return False
+
     def _remove(self, folders: Sequence[str], file_name: str) -> bool:
         failpoint("volume.remove")
         try:

@@ -331,6 +331,10 @@ class Storage(ABC):
     def ping(self) -> float:
         """Seconds of one round trip."""
 
+    def shred(self) -> tuple[str, ...]:
+        """Overwrite what was deleted, as far as this backend can; returns where it may still be found, a sentence each."""
+        return ()
+
     @abstractmethod
     def close(self) -> None:
         """Give connections back; the object is of no use afterwards."""

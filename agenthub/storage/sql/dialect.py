@@ -120,6 +120,10 @@ class SqlDialect(ABC):
         """A connection for changing the schema, without time limits; others that want one wait until it is given back."""
 
     @abstractmethod
+    def shred(self, connection: sa.Connection) -> tuple[str, ...]:
+        """Overwrite what was deleted, as far as this database can; where it may still be found, a sentence each."""
+
+    @abstractmethod
     def after_fork(self) -> None:
         """Forget the parent's threads and locks."""
 

@@ -244,6 +244,12 @@ class PostgresqlDialect(SqlDialect):
             finally:
                 connection.invalidate()  # ends the session: its lock and settings go with it
 
+    def shred(self, _connection: sa.Connection) -> tuple[str, ...]:
+        return (
+            "dead rows in PostgreSQL's files, until VACUUM (autovacuum by default) lets new rows overwrite them",
+            "PostgreSQL's write-ahead log, its archive and replicas, until they are recycled",
+        )
+
     def after_fork(self) -> None:
         self._watchdog.after_fork()
 

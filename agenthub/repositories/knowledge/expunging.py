@@ -1,0 +1,168 @@
+"""Doing what an erasure asked for: rewriting, removing, overwriting, and checking every place again for the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from agenthub.core import json
+from agenthub.core.errors import VersionConflict
+from agenthub.core.failpoints import failpoint
+from agenthub.rag.engine import KnowledgeEngine
+from agenthub.rag.manifest import Manifest, SegmentEntry
+from agenthub.rag.merging import Burials, visible_rows
+from agenthub.rag.segment import CHUNKS, file_of
+from agenthub.repositories.knowledge.commits import INTENT_SECONDS
+from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
+from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
+from agenthub.repositories.knowledge.holding import Holdings
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.leases import Lease
+from agenthub.repositories.knowledge.merging import Merges
+from agenthub.repositories.knowledge.retention import every_row
+from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation
+from agenthub.storage.contract import ALL, Compare, Storage, Update
+
+ForgetTexts = Callable[[KnowledgeBase, Sequence[str]], None]
+"""Overwrites what caches keep under these texts of the knowledge base."""
+
+_ROUNDS: Final = 5
+_GONE: Final = {"error": {"code": "not_found", "message": "the document was erased"}}
+_REMAINS: Final = (
+    "the memory of other processes that had the segment open, until they need the room or end",
+    "copies outside this deployment's reach: backups, file system snapshots, and deleted or older object versions of a bucket",
+)
+
+
+@dataclass
+class Findings:
+    """What is gathered for the receipt."""
+
+    places: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    segments: set[str] = field(default_factory=set)
+
+    def note(self, place: str, checked: int, removed: int, found: int = 0) -> None:
+        """`found` is what is still there."""
+        self.places.append({"place": place, "checked": checked, "removed": removed, "found": found})
+
+
+class Expunger:
+    """Finishes erasures of one knowledge base, in the hands of whoever has its lease."""
+
+    def __init__(self, storage: Storage, engine: KnowledgeEngine, forget_texts: ForgetTexts) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._volume = engine.volume
+        self._forget_texts = forget_texts
+        self._erasures = ErasureRepository(storage)
+
+    def finish(self, base: KnowledgeBase, erasure: Erasure, lease: Lease | None = None) -> bool:
+        """Erase and write the receipt; False while a writer who began before the request is still at work, then call again.
+
+        Safe to repeat from any point. Raises: CorruptFile when a segment's truth is damaged; VolumeFull; VolumeUnavailable.
+        """
+        findings = Findings()
+        if not self._rewrite(base, erasure, lease, findings):
+            return False
+        failpoint("erase.rewritten")
+        if self._writer_since_before(erasure):
+            return False
+        self._remove_files(base, erasure, findings)
+        failpoint("erase.removed")
+        self._clear_rows(erasure, findings)
+        self._forget_texts(base, findings.texts)
+        findings.note("embedding cache", len(findings.texts), len(findings.texts))
+        self._engine.forget_segments(base.id, findings.segments)
+        findings.note("memory of this process", len(findings.segments), len(findings.segments))
+        remains = self._storage.shred()
+        findings.note("database file", 1, 0)
+        failpoint("erase.shredded")
+        self._complete(erasure, {"places": findings.places, "remains": [*remains, *_REMAINS]})
+        return True
+
+    def _complete(self, erasure: Erasure, report: dict[str, Any]) -> None:
+        try:
+            self._erasures.complete(erasure, report)
+        except VersionConflict:
+            return  # another maintainer came to the same end
+
+    # --- segments ---
+
+    def _rewrite(self, base: KnowledgeBase, erasure: Erasure, lease: Lease | None, findings: Findings) -> bool:
+        """Put segments without the document in the place of those that have it; False when others were faster each time."""
+        needle = erasure.document_id.encode()
+        for _ in range(_ROUNDS):
+            current = KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id)
+            manifest = self._engine.read_manifest(base.id, current.pointer)
+            affected = [entry for entry in manifest.segments if self._volume.contains(base.id, file_of(entry.id, CHUNKS), needle)]
+            findings.segments |= {entry.id for entry in affected}
+            if not affected:
+                findings.note("segments of the current generation", len(manifest.segments), len(findings.segments))
+                return True
+            self._gather_texts(base, erasure, affected, findings)
+            self._rewritten(current, manifest, affected, lease)
+        return False
+
+    def _rewritten(self, base: KnowledgeBase, manifest: Manifest, affected: Sequence[SegmentEntry], lease: Lease | None) -> None:
+        # An erase in the list of generations: those before it, which list the segments that go, can't be gone back to.
+        Merges(self._storage, self._engine, Operation()).rewrite(base, manifest, affected, (), lease, "erase")
+
+    def _gather_texts(self, base: KnowledgeBase, erasure: Erasure, affected: Sequence[SegmentEntry], findings: Findings) -> None:
+        for entry in affected:
+            chunks, _ = visible_rows(self._volume, base.id, entry, Burials(()))
+            findings.texts += [chunk.searched_text for chunk in chunks if chunk.document_id == erasure.document_id]
+
+    # --- files ---
+
+    def _writer_since_before(self, erasure: Erasure) -> bool:
+        """Whether someone who began before the request may still be writing what it concerns: a merge, by its intent."""
+        expiry = Holdings(self._storage, self._engine, 0).oldest_writer(erasure.knowledge_base_id)
+        return expiry is not None and expiry - timedelta(seconds=INTENT_SECONDS) <= erasure.requested_at
+
+    def _remove_files(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> None:
+        """Remove every segment on the volume that has the document: the current generation has none of them."""
+        names = self._volume.files(base.id)
+        segments: dict[str, list[str]] = {}
+        for name in names:
+            if name.startswith("segments/"):
+                segments.setdefault(name.split("/")[1], []).append(name)
+        needle = erasure.document_id.encode()
+        doomed = {key for key in segments if self._doomed(base, key, segments[key], needle)}
+        findings.segments |= doomed
+        removed = self._volume.remove(base.id, [name for key in sorted(doomed) for name in segments[key]])
+        findings.note("segment files on the volume", sum(map(len, segments.values())), removed)
+        originals = sum(name.startswith("originals/") for name in names)
+        findings.note("uploaded files on the volume", originals, self._volume.remove(base.id, list(erasure.originals)))
+
+    def _doomed(self, base: KnowledgeBase, segment_id: str, names: Sequence[str], needle: bytes) -> bool:
+        chunks = file_of(segment_id, CHUNKS)
+        if chunks in names:
+            return self._volume.contains(base.id, chunks, needle)
+        # Without chunks it is what a killed writer left; it may hold vectors. Whoever still writes began after the request.
+        expiry = Holdings(self._storage, self._engine, 0).oldest_writer(base.id)
+        return expiry is None
+
+    # --- rows ---
+
+    def _clear_rows(self, erasure: Erasure, findings: Findings) -> None:
+        tenant_id, key = erasure.tenant_id, erasure.document_id
+        live = int(self._storage.get(DocumentRepository.table, tenant_id, key) is not None)
+        past = self._storage.count(DOCUMENT_HISTORY, tenant_id, Compare("document_id", "eq", key))
+        findings.note("documents and their history", 2, 0, found=live + past)
+        checked, removed = self._clear_answers(erasure)
+        findings.note("answers kept for repeated requests", checked, removed)
+
+    def _clear_answers(self, erasure: Erasure) -> tuple[int, int]:
+        """Answers that show the document say from now on that it was erased: a late repeat must not bring it back."""
+        checked = removed = 0
+        base = KnowledgeBaseRepository(self._storage).get(erasure.tenant_id, erasure.knowledge_base_id)
+        for row in every_row(self._storage, APPLIED_OPERATIONS, base, ALL):
+            checked += 1
+            if erasure.document_id.encode() in row["body"] and erasure.id.encode() not in row["body"]:
+                changes = {"status": 404, "body": json.dumps(_GONE), "headers": {}}
+                self._storage.commit([Update(APPLIED_OPERATIONS, erasure.tenant_id, row["id"], changes)])
+                removed += 1
+        return checked, removed
