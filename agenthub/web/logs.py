@@ -6,12 +6,15 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import structlog
 from flask import request
 from structlog.typing import EventDict, Processor
 
+from agenthub.core.json import dumps
 from agenthub.settings import LogSettings
 from agenthub.web.access import RequestState
 
@@ -40,10 +43,15 @@ def configure_logs(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    _access_lines.handler = None if _as_text(settings, stream) else handler
     logging.captureWarnings(True)
     _adopt("gunicorn.error", logging.INFO, handler)
     for name in ("werkzeug", "sqlalchemy", "alembic", "urllib3", "httpx", "httpcore", "openai", "pypdf", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _as_text(settings: LogSettings, stream: TextIO) -> bool:
+    return settings.format == "text" or (settings.format == "auto" and stream.isatty())
 
 
 def _adopt(name: str, level: int, handler: logging.Handler) -> None:
@@ -65,9 +73,8 @@ def _shared_processors() -> list[Processor]:
 
 
 def _rendering(settings: LogSettings, stream: TextIO) -> list[Processor]:
-    as_text = settings.format == "text" or (settings.format == "auto" and stream.isatty())
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if as_text:
+    if _as_text(settings, stream):
         traceback = structlog.dev.plain_traceback
         console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=traceback)
         return [remove_meta, structlog.processors.format_exc_info, hide_secrets, console]
@@ -114,19 +121,56 @@ def end_line() -> None:
 
 def log_access(state: RequestState, status: int, seconds: float) -> None:
     """The one line of a finished request: no body, no query string, no credential."""
-    route = str(request.url_rule) if request.url_rule else None
+    route = request.url_rule.rule if request.url_rule else None
     quiet = route in _QUIET_ROUTES and status < 400
     level = logging.DEBUG if quiet else logging.WARNING if status >= 500 else logging.INFO
     caller = state.principal
-    _log.log(
-        level,
-        "request",
-        method=request.method,
-        route=route,
-        path=request.path[:200],
-        status=status,
-        duration_ms=round(seconds * 1000, 2),
-        address=request.remote_addr,
-        tenant_id=caller.tenant_id if caller else None,
-        principal_id=caller.id if caller else None,
-    )
+    fields = {
+        "method": request.method,
+        "route": route,
+        "path": request.path[:200],
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+        "address": request.remote_addr,
+        "tenant_id": caller.tenant_id if caller else None,
+        "principal_id": caller.id if caller else None,
+    }
+    if not _access_lines.write(level, fields, state.request_id):
+        _log.log(level, "request", **fields)
+
+
+class _AccessLines:
+    """Writes a process's access lines as JSON past structlog, whose chain costs five times as much, in the same form.
+
+    What a client chose, the path and the request's id, is cleaned as in every other line.
+    """
+
+    def __init__(self) -> None:
+        self.handler: logging.StreamHandler[TextIO] | None = None
+        self._levels = logging.getLogger("agenthub.access")
+
+    def write(self, level: int, fields: dict[str, Any], request_id: str) -> bool:
+        """Whether the line is dealt with: not before `configure_logs`, and not where lines are text for people."""
+        handler = self.handler
+        if handler is None or handler not in logging.getLogger().handlers:
+            return False
+        if self._levels.isEnabledFor(level):
+            line = fields | {
+                "path": clean_text(fields["path"]),
+                "event": "request",
+                "request_id": clean_text(request_id),
+                "level": logging.getLevelName(level).lower(),
+                "logger": "agenthub.access",
+                "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            }
+            _write_line(handler, dumps(line).decode())
+        return True
+
+
+def _write_line(handler: logging.StreamHandler[TextIO], line: str) -> None:
+    with handler.lock or nullcontext(), suppress(OSError, ValueError):  # no log to write to is no reason to fail a request
+        handler.stream.write(line + handler.terminator)
+        handler.flush()
+
+
+_access_lines: Final = _AccessLines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -46,6 +46,8 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._labels: dict[str, tuple[str, ...]] = {name: known.labels for name, known in KNOWN.items()}
+        self._counting: dict[tuple[Any, ...], Counter] = {}
+        self._timing: dict[tuple[Any, ...], Histogram] = {}
         self._lock = threading.Lock()
         self._in_progress = Gauge(
             "agenthub_http_requests_in_progress", "Requests being answered now", registry=self._registry, multiprocess_mode="livesum"
@@ -58,13 +60,21 @@ class Metrics:
 
     def count(self, name: str, amount: float = 1.0, /, **labels: str) -> None:
         """Add to a counter; `embedding_cache` and `embedding_cache_total` name the same one."""
-        name = _named(name, "_total")
-        self._counter(name, tuple(labels)).labels(**self._mended(name, labels)).inc(amount)
+        key = (name, *labels.items())
+        child = self._counting.get(key)
+        if child is None:  # finding it by its labels costs more than counting
+            total = _named(name, "_total")
+            child = self._counting[key] = self._counter(total, tuple(labels)).labels(**self._mended(total, labels))
+        child.inc(amount)
 
     def time(self, name: str, seconds: float, /, **labels: str) -> None:
         """Note a duration; `vector_search` and `vector_search_seconds` name the same histogram."""
-        name = _named(name, "_seconds")
-        self._histogram(name, tuple(labels)).labels(**self._mended(name, labels)).observe(seconds)
+        key = (name, *labels.items())
+        child = self._timing.get(key)
+        if child is None:
+            duration = _named(name, "_seconds")
+            child = self._timing[key] = self._histogram(duration, tuple(labels)).labels(**self._mended(duration, labels))
+        child.observe(seconds)
 
     def request_began(self) -> None:
         """One more request is being answered."""

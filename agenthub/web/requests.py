@@ -18,6 +18,14 @@ from agenthub.web.metrics import Metrics
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 _JSON_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+# No view sets these, so they are added without looking for them.
+_FIXED_HEADERS: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("X-Frame-Options", "DENY"),
+)
 _HSTS: Final = "max-age=31536000; includeSubDomains"
 
 
@@ -62,14 +70,12 @@ def install_requests(app: Flask, settings: WebSettings, metrics: Metrics) -> Non
 
 def _with_headers(response: Response) -> Response:
     headers = response.headers
-    headers["X-Request-ID"] = state().request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["X-Frame-Options"] = "DENY"
-    headers.setdefault("Content-Security-Policy", _JSON_POLICY)
-    headers.setdefault("Cache-Control", "private, no-store")
+    headers.extend(_FIXED_HEADERS)
+    headers.add("X-Request-ID", state().request_id)
+    if "Content-Security-Policy" not in headers:
+        headers.add("Content-Security-Policy", _JSON_POLICY)
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "private, no-store")
     if request.is_secure:
         headers["Strict-Transport-Security"] = _HSTS
     return response

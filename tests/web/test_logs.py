@@ -74,3 +74,27 @@ def test_a_process_logs_json_with_library_warnings_and_tracebacks() -> None:
     assert len(lines) == 4 and all(line["request_id"] == "rid-1" for line in lines)
     assert "ZeroDivisionError" in lines[-1]["exception"]
     assert "canary" not in done.stdout
+
+
+def test_a_process_writes_one_json_line_a_request_without_secrets() -> None:
+    script = (
+        "import os, tempfile\n"
+        "from agenthub.factory import create_app\n"
+        "from agenthub.settings import Settings\n"
+        "from agenthub.web.logs import configure_logs\n"
+        "folder = tempfile.mkdtemp()\n"
+        "settings = Settings.from_env({'DATABASE_URL': 'memory://', 'VECTOR_STORE_BASE_PATH': folder,"
+        " 'AGENTHUB_SERVICES': 'platform.authentication', 'AGENTHUB_LOG_FORMAT': 'json'})\n"
+        "client = create_app(settings).test_client()\n"
+        "configure_logs(settings.log)\n"
+        "client.get('/api/health/live')\n"
+        "client.get('/api/ahs_' + 'A' * 43, headers={'X-Request-ID': 'ahk_' + 'B' * 43})\n"
+        "client.get('/api/auth/me', headers={'X-Request-ID': 'rid-1'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env={**os.environ})
+    lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if '"request"' in line]
+    assert [line["status"] for line in lines] == [404, 401]  # the probe is quiet
+    assert [line["request_id"] for line in lines] == ["[hidden]", "rid-1"]
+    assert [line["path"] for line in lines] == ["/api/[hidden]", "/api/auth/me"]
+    assert {line["level"] for line in lines} == {"info"} and {line["logger"] for line in lines} == {"agenthub.access"}
+    assert all(line["timestamp"].endswith("Z") and line["duration_ms"] >= 0 for line in lines)
