@@ -40,6 +40,7 @@ def create_app(settings: Settings, resources: Resources | None = None) -> Flask:
     app = Flask("agenthub", static_folder=None, template_folder="web/templates")
     app.config.update(
         MAX_CONTENT_LENGTH=settings.web.max_body_bytes,
+        MAX_BUNDLE_BYTES=settings.web.max_bundle_bytes,
         PROVIDE_AUTOMATIC_OPTIONS=False,
         PROPAGATE_EXCEPTIONS=False,
         TRAP_HTTP_EXCEPTIONS=False,

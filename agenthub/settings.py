@@ -41,6 +41,7 @@ class WebSettings:
     worker_timeout_seconds: int
     trusted_proxy_hops: int
     max_body_bytes: int
+    max_bundle_bytes: int
     metrics_token: str | None = field(default=None, repr=False)
 
     @property
@@ -240,6 +241,7 @@ def _web(reader: _Reader) -> WebSettings:
         worker_timeout_seconds=reader.number("AGENTHUB_WORKER_TIMEOUT_SECONDS", 0, 3600),
         trusted_proxy_hops=reader.number("AGENTHUB_TRUSTED_PROXY_HOPS", 0, 10),
         max_body_bytes=reader.number("AGENTHUB_MAX_BODY_BYTES", 1024 * 1024, 1024**3),
+        max_bundle_bytes=reader.number("AGENTHUB_MAX_BUNDLE_BYTES", 1024 * 1024, 1024**4),
         metrics_token=token,
     )
 

@@ -42,6 +42,7 @@ VARIABLES: Final = (
     Variable("AGENTHUB_SESSION_ABSOLUTE_SECONDS", "2592000", "Any session ends after this time"),
     Variable("AGENTHUB_TRUSTED_PROXY_HOPS", "0", "How many proxies in front set X-Forwarded-For and -Proto; 0 ignores both headers"),
     Variable("AGENTHUB_MAX_BODY_BYTES", "33554432", "The largest request body, uploads included"),
+    Variable("AGENTHUB_MAX_BUNDLE_BYTES", "8589934592", "The largest bundle that an import takes; it passes through a temporary file"),
     Variable("AGENTHUB_CACHE_BYTES", "67108864", "Memory for the cache of each process"),
     Variable("AGENTHUB_SEGMENT_CACHE_BYTES", "536870912", "Memory for opened indexes of each process"),
     Variable("AGENTHUB_POOL_CONNECTIONS", "5", "Database connections kept open per process"),

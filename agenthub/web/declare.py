@@ -35,13 +35,16 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """How the body is read: JSON of `json`, or multipart with the fields of `form` and files, or either."""
+    """How the body is read: JSON of `json`, or multipart with the fields of `form` and files, or either; or a file as it is,
+    of the media type `stream`.
+    """
 
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
     max_bytes: int | None = MAX_JSON_BYTES
     max_files: int = 0
     description: str = ""
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,14 @@ def accepts_files(form: type[BaseModel], *, json: type[BaseModel] | None = None,
     With `json`, a body that isn't multipart is read as JSON: then `body` is of that model and `files` is empty.
     """
     return lambda view: _note(view, body=Body(json=json, form=form, max_bytes=None, max_files=max_files))
+
+
+def accepts_stream(media_type: str, description: str = "") -> Callable[[View], View]:
+    """The view gets `stream`, the body as a file open for reading that never was in memory as a whole; the view closes it.
+
+    It may be as long as `AGENTHUB_MAX_BUNDLE_BYTES` says.
+    """
+    return lambda view: _note(view, body=Body(max_bytes=None, description=description, stream=media_type))
 
 
 def takes(model: type[BaseModel]) -> Callable[[View], View]:

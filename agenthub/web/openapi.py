@@ -170,6 +170,8 @@ def _body(body: Body, book: SchemaBook) -> dict[str, Any]:
         content["application/json"] = {"schema": book.reference(body.json, "validation")}
     if body.form is not None:
         content["multipart/form-data"] = {"schema": book.form(body.form, body.max_files)}
+    if body.stream:
+        content[body.stream] = {"schema": {"type": "string", "format": "binary"}}
     required = body.json is None or any(field.is_required() for field in body.json.model_fields.values())
     described: dict[str, Any] = {"required": required, "content": content}
     if body.description:

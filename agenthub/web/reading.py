@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
 from typing import Any, Final
 
 from flask import current_app, request
@@ -22,6 +23,8 @@ from agenthub.web.texts import from_texts
 
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
 _INT64: Final = range(-(2**63), 2**63)
+_PIECE_BYTES: Final = 1024 * 1024
+_SPOOL_BYTES: Final = 8 * 1024 * 1024
 _MESSAGES: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -85,6 +88,8 @@ def read_body(body: Body | None) -> Received:
         return Received({}, "")
     if body.max_bytes is not None:
         request.max_content_length = body.max_bytes
+    elif body.stream:
+        request.max_content_length = current_app.config["MAX_BUNDLE_BYTES"]
     try:
         return _read(body)
     except RequestEntityTooLarge as error:
@@ -94,6 +99,8 @@ def read_body(body: Body | None) -> Received:
 
 
 def _read(body: Body) -> Received:
+    if body.stream:
+        return _read_stream()
     if body.form is not None and (body.json is None or request.mimetype == "multipart/form-data"):
         return _read_multipart(body, body.form)
     raw = request.get_data(cache=False, parse_form_data=False)
@@ -103,6 +110,21 @@ def _read(body: Body) -> Received:
     if body.form is not None:
         arguments["files"] = ()
     return Received(arguments, hashlib.sha256(raw).hexdigest())
+
+
+def _read_stream() -> Received:
+    """The body in a temporary file, which is gone when it is closed."""
+    spooled = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the view closes it
+    digest = hashlib.sha256()
+    try:
+        while piece := request.stream.read(_PIECE_BYTES):
+            digest.update(piece)
+            spooled.write(piece)
+        spooled.seek(0)
+    except BaseException:
+        spooled.close()
+        raise
+    return Received({"stream": spooled}, digest.hexdigest())
 
 
 def read_json(model: type[BaseModel], raw: bytes) -> BaseModel:

@@ -28,6 +28,7 @@ class Row:
 
     `named` builds, for each id position of the body, a body that names the given id there. `users_only`: an API key is refused
     though it is signed in. `presented`: a public route that judges a credential by this permission if one is sent.
+    `data`: the body of a route that takes a file as it is.
     `needs`: things that must be there although the request names none of them.
     """
 
@@ -40,6 +41,7 @@ class Row:
     users_only: bool = False
     presented: str = ""
     needs: tuple[str, ...] = ()
+    data: Callable[[Place], bytes] | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -58,6 +60,8 @@ class Row:
         """What is sent with a valid request."""
         for name in self.needs:
             place[name]
+        if self.data is not None:
+            return {"data": self.data(place)}
         return {} if self.json is None else {"json": self.json(place)}
 
 
@@ -100,6 +104,14 @@ def _chunks(place: Place) -> Any:
 def _search(place: Place) -> Any:
     place["document_id"]
     return {"query": "What is this about?", "mode": "keyword"}
+
+
+def _bundle(place: Place) -> bytes:
+    """The bundle of a knowledge base that is gone, so that its name is free."""
+    made = f"/api/knowledge-bases/{place.make('/api/knowledge-bases', {'name': place.label()})['id']}"
+    bundle: bytes = place.owner.api.send("GET", f"{made}/export").data
+    place.owner.api.call("DELETE", made, 204)
+    return bundle
 
 
 def _restore(place: Place) -> Any:
@@ -203,6 +215,9 @@ KNOWLEDGE: Final = (
     Row("GET", f"{_BASE}/generations", "knowledge-bases:read"),
     Row("GET", f"{_BASE}/generations/<int:generation>", "knowledge-bases:read"),
     Row("GET", f"{_BASE}/generations/<int:first>/diff/<int:last>", "documents:read"),
+    Row("GET", f"{_BASE}/generations/<int:generation>/content", "documents:read"),
+    Row("GET", f"{_BASE}/export", "documents:read"),
+    Row("POST", "/api/knowledge-bases/import", "knowledge-bases:write", 201, data=_bundle),
     Row("POST", f"{_BASE}/restore", "documents:write", json=_restore),
     Row("POST", f"{_BASE}/undo", "documents:write", needs=("document_id",)),
     Row("POST", f"{_BASE}/snapshots", "knowledge-bases:write", 201, _label()),

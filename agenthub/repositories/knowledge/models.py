@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from agenthub.core.errors import Conflict, ModelMismatch
+from agenthub.core.errors import Conflict, InvalidInput, ModelMismatch
 from agenthub.rag.embedding.catalog import EmbedderCatalog
 from agenthub.rag.embedding.contract import Embedder
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+
+
+def check_signature(embedders: EmbedderCatalog, embedding_model: str | None, signature: str) -> None:
+    """Return if vectors of this signature can be searched here by text; nothing is embedded.
+
+    Raises: ModelMismatch when this server has not the model, or another revision of it. None means the client's own vectors.
+    """
+    if embedding_model is None:
+        return
+    try:
+        present = embedders.get(embedding_model).signature.text
+    except InvalidInput as error:
+        raise ModelMismatch(f"this server has no embedding model {embedding_model}", field="embedding_model") from error
+    if present != signature:
+        raise ModelMismatch(f"the vectors were made by {signature}; this server has {present}", field="embedding_model")
 
 
 def pinned_embedder(embedders: EmbedderCatalog, base: KnowledgeBase) -> Embedder:
