@@ -36,8 +36,9 @@ class StorageSettings:
 
     def describe(self) -> str:
         """The URL without user, password and parameters."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        authority, path, _ = _split(self.url)
+        place = f"{authority.rpartition('@')[2]}/{path}" if path else authority.rpartition("@")[2]
+        return f"{self.url.partition('://')[0]}://{place}"
 
 
 def parse_database_url(url: str) -> StorageSettings:
@@ -98,18 +99,25 @@ def postgresql_target(url: str) -> PostgresqlTarget:
 
     Raises: SettingsError when a port is not a number or a parameter has no value.
     """
-    parts = urlsplit(url)
-    userinfo, _, servers = parts.netloc.rpartition("@")
+    authority, path, query = _split(url)
+    userinfo, _, servers = authority.rpartition("@")
     user, _, password = userinfo.partition(":")
     pairs = [_server(server) for server in servers.split(",")] if servers else []
     return PostgresqlTarget(
         user=unquote(user) or None,
         password=unquote(password) or None,
-        database=unquote(parts.path[1:]) or None,
+        database=unquote(path) or None,
         hosts=tuple(host for host, _ in pairs),
         ports=tuple(port for _, port in pairs),
-        parameters=_parameters(parts.query),
+        parameters=_parameters(query),
     )
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """Authority, path without its slash, and query. By hand: newer Pythons refuse `[::1]` in a list of servers."""
+    rest, _, query = url.partition("://")[2].partition("#")[0].partition("?")
+    authority, _, path = rest.partition("/")
+    return authority, path, query
 
 
 def _server(text: str) -> tuple[str, str]:

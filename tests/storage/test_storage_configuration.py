@@ -135,3 +135,7 @@ def test_a_machine_that_lists_no_mounts_is_trusted(tmp_path: Path) -> None:
 
 def test_this_machines_memory_file_system_is_seen() -> None:
     assert filesystem_type(Path("/dev/shm/x.db")) == "tmpfs"
+
+
+def test_several_servers_are_described_without_their_password() -> None:
+    assert parse_database_url("postgresql://u:p@h1:5432,[::1]:5433/db?password=x").describe() == "postgresql://h1:5432,[::1]:5433/db"
