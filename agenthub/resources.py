@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Flask
 
 from agenthub.core.clock import Clock, SystemClock
+from agenthub.core.errors import CacheUnavailable
 from agenthub.core.observe import Observer
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
+from agenthub.repositories.platform.deployment_secrets import CACHE, deployment_secret
 from agenthub.settings import Settings
 from agenthub.storage.contract import Storage
 
 if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
+    from agenthub.cache.policy import CachePolicy
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
     from agenthub.rag.volume import Volume
@@ -49,7 +52,13 @@ class Resources:
     @property
     def cache(self) -> Cache:
         """The cache. A failing one is a miss, never an error."""
-        opened: Cache = self._open("cache", "cache", lambda: _call("agenthub.cache.open:open_cache", self.settings.cache))
+        opened: Cache = self._open("cache", "cache", self._open_cache)
+        return opened
+
+    @property
+    def cached(self) -> CachePolicy:
+        """The cache by kind of entry."""
+        opened: CachePolicy = self._open("cache", "cached", self._open_policy)
         return opened
 
     @property
@@ -84,13 +93,20 @@ class Resources:
         return self._opened[name]
 
     def _open_embedders(self) -> Any:
-        cache = self.cache if "cache" in self.needs else None
+        cache = self.cached.embeddings() if "cache" in self.needs else None
         opener: Callable[..., Any] = _found("agenthub.rag.embedding.open:open_embedders")
         return opener(self.settings.embedding, cache=cache, observer=self.observer)
 
     def _open_volume(self) -> Any:
         rag = self.settings.rag
         make: Callable[..., Any] = _found("agenthub.rag.volume:Volume")
+    def _open_cache(self) -> Any:
+        return _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
+
+    def _open_policy(self) -> Any:
+        keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
+        return _call("agenthub.cache.policy:CachePolicy", self.cache, keys)
+
         return make(self.settings.volume_path, mapping=rag.mapping, free_space_floor_bytes=rag.free_space_floor_bytes)
 
     def _open_knowledge(self) -> Any:
@@ -104,6 +120,16 @@ class Resources:
         if self.storage.backend == "postgresql":
             _call(f"{_SCHEMA}:check_schema", self.storage)
         revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
+    def _open_upkeep(self) -> Any:
+        module = "agenthub.repositories.knowledge.upkeep"
+        upkeep = _found(f"{module}:Upkeep")(self.storage, self.knowledge, self.forget_texts, observer=self.observer)
+        return _found(f"{module}:UpkeepThread")(upkeep, enabled=self.settings.maintenance)
+
+    def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> None:
+        """Overwrite what the embedding cache keeps of a knowledge base's texts."""
+        if base.embedding_model is not None and "embedders" in self.needs:
+            self.embedders.forget(base.embedding_model, texts)
+
         return {"backend": self.storage.backend, "schema_revision": revision}
 
     def check_volume(self) -> Mapping[str, Any]:
@@ -112,7 +138,10 @@ class Resources:
         return {"kind": report.kind, "mapped": report.mapped, "free_bytes": report.free_bytes, "total_bytes": report.total_bytes}
 
     def check_cache(self) -> Mapping[str, Any]:
-        """What the cache holds."""
+        """Each cache server takes, keeps and gives; what it holds. Raises: CacheUnavailable, naming the servers that don't."""
+        failing = [f"{server.address}: {server.reason}" for server in self.cache.check() if not server.ok]
+        if failing:
+            raise CacheUnavailable("; ".join(failing))
         return asdict(self.cache.statistics())
 
     def check_embedding(self) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
-from agenthub.cache.configuration import CacheSettings
+from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSettings, Protocol, check_redis_url, parse_servers
 from agenthub.core.errors import SettingsError
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
@@ -27,6 +27,7 @@ _ON: Final = frozenset({"1", "on", "true", "yes"})
 _OFF: Final = frozenset({"0", "off", "false", "no"})
 _VARIABLES: Final = {variable.name: variable for variable in VARIABLES}
 _FAILPOINT: Final = re.compile(r"[^=,]+=(kill|error)(@[0-9]+)?\Z")
+_NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}\Z")
 MIN_SECRET_LENGTH: Final = 16
 
 
@@ -206,13 +207,40 @@ def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
 
 
 def _cache(reader: _Reader) -> CacheSettings:
-    servers, redis = reader.optional("MEMCACHED_SERVERS"), reader.optional("REDIS_URL")
-    if servers and redis:
+    memcached, redis, secret = _memcached(reader), reader.optional("REDIS_URL"), reader.optional("AGENTHUB_CACHE_KEY")
+    if memcached and redis:
         reader.problems.append("MEMCACHED_SERVERS and REDIS_URL are both set: choose one cache")
-    elif servers or redis:
-        name = "MEMCACHED_SERVERS" if servers else "REDIS_URL"
-        reader.problems.append(f"{name} asks for a shared cache, which arrives with issue C: leave it empty meanwhile")
-    return CacheSettings(servers, redis, max_bytes=reader.number("AGENTHUB_CACHE_BYTES", 0, 2**40))
+    if secret is not None and len(secret) < MIN_SECRET_LENGTH:
+        reader.problems.append(f"AGENTHUB_CACHE_KEY must have at least {MIN_SECRET_LENGTH} characters")
+    deployment = reader.text("AGENTHUB_CACHE_NAMESPACE")
+    if not _NAMESPACE.match(deployment):
+        reader.problems.append("AGENTHUB_CACHE_NAMESPACE must be 1 to 48 characters of a-z, 0-9, - and _")
+    return CacheSettings(
+        memcached,
+        reader.attempt(lambda: check_redis_url(redis), None) if redis else None,
+        max_bytes=reader.number("AGENTHUB_CACHE_BYTES", 0, 2**40),
+        secret=secret,
+        deployment=deployment,
+    )
+
+
+def _memcached(reader: _Reader) -> MemcachedSettings | None:
+    text, username, password = (reader.optional(f"MEMCACHED_{name}") for name in ("SERVERS", "USERNAME", "PASSWORD"))
+    protocols: dict[str, Protocol] = {value: value for value in PROTOCOLS}
+    protocol, tls = protocols[reader.choice("MEMCACHED_PROTOCOL", PROTOCOLS)], reader.switch("MEMCACHED_TLS")
+    if (username is None) != (password is None):
+        reader.problems.append("MEMCACHED_USERNAME and MEMCACHED_PASSWORD go together: one of them is missing")
+    if text is None:
+        if username or password:
+            reader.problems.append("MEMCACHED_USERNAME is set without MEMCACHED_SERVERS: say which servers it is for")
+        return None
+    if protocol != "ascii" and not username:
+        reader.problems.append(f"MEMCACHED_PROTOCOL={protocol} needs MEMCACHED_USERNAME and MEMCACHED_PASSWORD")
+    if any(c.isspace() for c in (username or "")) or any(c in "\r\n" for c in (password or "")):
+        reader.problems.append("MEMCACHED_USERNAME can't hold white space, MEMCACHED_PASSWORD no line end")
+    none: tuple[tuple[str, int], ...] = ()
+    servers = reader.attempt(lambda: parse_servers(text), none)
+    return MemcachedSettings(servers, username, password, protocol, tls)
 
 
 def _embedding(reader: _Reader) -> EmbeddingSettings:

@@ -7,6 +7,11 @@ has_postgresql() {
     [ -n "${TEST_POSTGRES_URL:-}" ] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null
 }
 has_postgresql || missing+=(postgresql)
+PATH="$PATH:/usr/sbin"
+command -v memcached >/dev/null || missing+=(memcached)
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v saslpasswd2 >/dev/null || missing+=(sasl2-bin)
+compgen -G '/usr/lib/*/sasl2/libplain.so*' >/dev/null || missing+=(libsasl2-modules)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"

@@ -73,9 +73,33 @@ def test_bigquery_is_refused_by_name_unless_a_database_url_wins() -> None:
     assert Settings.from_env({"GOOGLE_CLOUD_PROJECT": "p", "DATABASE_URL": "memory://"}).storage.backend == "memory"
 
 
-@pytest.mark.parametrize("name", ["MEMCACHED_SERVERS", "REDIS_URL"])
-def test_a_shared_cache_is_refused_by_name(name: str) -> None:
-    assert name in problems_of({name: "anything:1"})
+def test_shared_caches_are_read() -> None:
+    memcached = Settings.from_env({"MEMCACHED_SERVERS": "a:1,b", "MEMCACHED_USERNAME": "u", "MEMCACHED_PASSWORD": "p"}).cache.memcached
+    assert memcached is not None
+    assert memcached.servers == (("a", 1), ("b", 11211))
+    assert (memcached.username, memcached.protocol, memcached.tls) == ("u", "ascii", False)
+    assert Settings.from_env({"REDIS_URL": "valkeys://h"}).cache.redis_url == "rediss://h"
+    assert not Settings.from_env({}).cache.shared
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"MEMCACHED_SERVERS": "http://a"}, "MEMCACHED_SERVERS"),
+        ({"MEMCACHED_SERVERS": "a:1", "MEMCACHED_USERNAME": "u"}, "MEMCACHED_PASSWORD"),
+        ({"MEMCACHED_USERNAME": "u", "MEMCACHED_PASSWORD": "p"}, "MEMCACHED_SERVERS"),
+        ({"MEMCACHED_SERVERS": "a:1", "MEMCACHED_PROTOCOL": "sasl"}, "MEMCACHED_USERNAME"),
+        ({"MEMCACHED_SERVERS": "a:1", "MEMCACHED_USERNAME": "u v", "MEMCACHED_PASSWORD": "p"}, "white space"),
+        ({"MEMCACHED_PROTOCOL": "udp"}, "MEMCACHED_PROTOCOL"),
+        ({"REDIS_URL": "http://h"}, "REDIS_URL"),
+        ({"AGENTHUB_CACHE_KEY": "short-canary"}, "AGENTHUB_CACHE_KEY"),
+        ({"AGENTHUB_CACHE_NAMESPACE": "A B"}, "AGENTHUB_CACHE_NAMESPACE"),
+    ],
+)
+def test_wrong_caches_are_refused_by_name(environment: dict[str, str], named: str) -> None:
+    text = problems_of(environment)
+    assert named in text
+    assert "canary" not in text
 
 
 def test_no_secret_is_shown() -> None:
@@ -88,6 +112,10 @@ def test_no_secret_is_shown() -> None:
             "EMBEDDING_BASE_URL": "https://h/v1",
             "EMBEDDING_MODEL": "m",
             "EMBEDDING_API_KEY": "canary-four",
+            "MEMCACHED_SERVERS": "h:1",
+            "MEMCACHED_USERNAME": "u",
+            "MEMCACHED_PASSWORD": "canary-five",
+            "AGENTHUB_CACHE_KEY": "canary-six-long-enough",
         }
     )
     assert "canary" not in repr(settings)

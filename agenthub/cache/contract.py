@@ -10,6 +10,26 @@ MAX_TTL_SECONDS: Final = 30 * 86_400.0
 """Longer times are cut to this: memcached takes more than 30 days for a date in 1970."""
 MAX_VALUE_BYTES: Final = 1_000_000
 """Larger values are not kept: what the smallest servers take (1 MiB with key and header)."""
+SEAL_BYTES: Final = 17
+"""What signing adds to a value on a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """One server as it says itself. `reason` is why it can't be used now; None of a number: it doesn't say."""
+
+    address: str
+    ok: bool
+    reason: str | None = None
+    version: str | None = None
+    entries: int | None = None
+    size_bytes: int | None = None
+    max_bytes: int | None = None
+    hits: int | None = None
+    misses: int | None = None
+    evictions: int | None = None
+    connections: int | None = None
+    uptime_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +43,9 @@ class CacheStatistics:
     hits: int
     misses: int
     evictions: int | None
+    errors: int = 0
+    forged: int = 0
+    servers: tuple[ServerStatistics, ...] = ()
 
 
 class Cache(Protocol):
@@ -49,12 +72,26 @@ class Cache(Protocol):
         """
         ...
 
-    def flush(self, namespace: str) -> None:
-        """Forget every entry whose key `CacheKeys` made for this namespace."""
+    def increment(self, key: str, amount: int, ttl_seconds: float) -> int | None:
+        """Add to a counter that is 0 until its first increment and lives `ttl_seconds` from then; its value, None when nobody can tell.
+
+        A counter is no entry: `get_many` doesn't show it. Raises: ValueError when `ttl_seconds` is not positive.
+        """
+        ...
+
+    def flush(self, namespace: str) -> bool:
+        """Forget every entry whose key `CacheKeys` made for this namespace; False when the cache can't be told.
+
+        Other processes that share the cache follow within 5 seconds.
+        """
         ...
 
     def statistics(self) -> CacheStatistics:
         """What it holds now, and did since it was opened by this process."""
+        ...
+
+    def check(self) -> tuple[ServerStatistics, ...]:
+        """Write, read and delete on each server now; what each said. Empty where there is no server."""
         ...
 
     def close(self) -> None:

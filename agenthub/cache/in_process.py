@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agenthub.cache.contract import MAX_VALUE_BYTES, CacheStatistics, checked_ttl_seconds
+from agenthub.cache.contract import MAX_VALUE_BYTES, CacheStatistics, ServerStatistics, checked_ttl_seconds
 from agenthub.core.clock import Clock, SystemClock
 
 ENTRY_BYTES: Final = 300  # what an entry takes beside key and value: two objects, a dictionary slot
+
+_COUNTER: Final = "#"  # ends the names of counters, so that they are no entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,31 @@ class InProcessCache:
                 return False
             return self._put(key, value, expires)
 
-    def flush(self, namespace: str) -> None:
+    def increment(self, key: str, amount: int, ttl_seconds: float) -> int | None:
+        """See `Cache.increment`."""
+        now, ttl_seconds = self._clock.monotonic(), checked_ttl_seconds(ttl_seconds)
+        key += _COUNTER
+        with self._lock:
+            entry = self._live(key)
+            total = amount + (int(entry.value) if entry else 0)
+            return total if self._put(key, b"%d" % total, entry.expires if entry else now + ttl_seconds) else None
+
+    def flush(self, namespace: str) -> bool:
         """See `Cache.flush`."""
         prefix = namespace + "/"
         with self._lock:
             for key in [key for key in self._entries if key.startswith(prefix)]:
                 self._drop(key)
+        return True
 
     def statistics(self) -> CacheStatistics:
         """See `Cache.statistics`. Entries that expired and were not asked for since still count."""
         with self._lock:
             return CacheStatistics("memory", len(self._entries), self._size, self._max_bytes, self._hits, self._misses, self._evictions)
+
+    def check(self) -> tuple[ServerStatistics, ...]:
+        """See `Cache.check`."""
+        return ()
 
     def close(self) -> None:
         """See `Cache.close`."""

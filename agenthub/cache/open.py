@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
-from agenthub.cache.configuration import CacheSettings
+import logging
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from agenthub.cache.configuration import CacheSettings, MemcachedSettings, check_redis_url
 from agenthub.cache.contract import Cache
 from agenthub.cache.in_process import InProcessCache
+from agenthub.cache.sealed import SealedCache
 from agenthub.core.errors import SettingsError
 
+_log: Final = logging.getLogger("agenthub.cache")
 
-def open_cache(settings: CacheSettings) -> Cache:
+
+def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = None) -> Cache:
     """The cache that was asked for: this process's own memory unless a server is configured.
 
-    Raises: SettingsError naming the variables when a cache server is configured; those backends arrive with issue C.
+    `secret` gives what signs the values on servers where AGENTHUB_CACHE_KEY is not set; all processes must get the same. A server that
+    can't be used is said in the log and in `Cache.check`; the process works without it.
+
+    Raises: SettingsError when values on servers can't be signed, or the settings contradict each other.
     """
-    problems = [
-        f"{variable} asks for {server}, a backend that arrives with issue C: unset it, and each process caches in its own memory"
-        for variable, server, value in (
-            ("MEMCACHED_SERVERS", "memcached", settings.memcached_servers),
-            ("REDIS_URL", "Redis", settings.redis_url),
-        )
-        if value
+    if not settings.shared:
+        return InProcessCache(settings.max_bytes)
+    key = settings.secret.encode() if settings.secret else secret() if secret else None
+    if key is None:
+        raise SettingsError(["AGENTHUB_CACHE_KEY is needed to sign what is kept on cache servers"])
+    cache = SealedCache(_memcached(settings.memcached) if settings.memcached else _redis(settings.redis_url or ""), key)
+    for server in cache.check():
+        if not server.ok:
+            _log.error("cache server %s can't be used: %s; what it would hold is computed each time", server.address, server.reason)
+    return cache
+
+
+def _memcached(settings: MemcachedSettings) -> Cache:
+    from agenthub.cache.fleet import Fleet
+    from agenthub.cache.server import Server
+
+    if settings.protocol == "sasl":
+        from agenthub.cache.memcached_sasl import SaslNode as Node
+    else:
+        from agenthub.cache.memcached import MemcachedNode as Node  # type: ignore[assignment]
+    servers = [
+        Server(f"{host}:{port}", lambda host=host, port=port: Node(host, port, settings))  # type: ignore[misc]
+        for host, port in settings.servers
     ]
-    if problems:
-        raise SettingsError(problems)
-    return InProcessCache(settings.max_bytes)
+    return Fleet("memcached", servers)
+
+
+def _redis(url: str) -> Cache:
+    from agenthub.cache.fleet import Fleet
+    from agenthub.cache.redis_server import RedisNode
+    from agenthub.cache.server import Server
+
+    checked = check_redis_url(url)
+    parts = urlsplit(checked)
+    return Fleet("redis", [Server(f"{parts.hostname}:{parts.port or 6379}", lambda: RedisNode(checked))])

@@ -54,6 +54,10 @@ class RateLimited(AgentHubError):
     """Too many attempts; `retry_after_seconds` is set."""
 
 
+class CacheUnavailable(AgentHubError):
+    """A cache server can't be used. Only health and operators hear of it: to everybody else it is a miss."""
+
+
 class NotFound(AgentHubError):
     """No such thing, or not this tenant's."""
 

@@ -14,6 +14,7 @@ from agenthub.repositories.platform.login_throttle import LOGIN_COUNTERS
 from agenthub.repositories.platform.organizations import ORGANIZATIONS
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS
+from agenthub.repositories.platform.deployment_secrets import DEPLOYMENT_SECRETS
 
 TABLES: Final = (
     ORGANIZATIONS,
@@ -25,6 +26,7 @@ TABLES: Final = (
     AUDIT_EVENTS,
     KnowledgeBaseRepository.table,
     DocumentRepository.table,
+    DEPLOYMENT_SECRETS,
     DOCUMENT_HISTORY,
     OPERATIONS,
     INTENTS,

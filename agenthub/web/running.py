@@ -37,10 +37,9 @@ class Running:
 def running(settings: Settings, services: Sequence[Service], *, default_owner: bool) -> Running:
     """What a process with these settings and services is."""
     needs = needs_of(services)
-    cache = "memcached" if settings.cache.memcached_servers else "redis" if settings.cache.redis_url else "in-process"
     backends = Backends(
         storage=settings.storage.backend,
-        cache=cache if "cache" in needs else "none",
+        cache=settings.cache.backend if "cache" in needs else "none",
         vector="faiss" if "knowledge" in needs else "none",
         embedding=settings.embedding.chosen if "embedders" in needs else "none",
     )

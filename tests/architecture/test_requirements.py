@@ -10,7 +10,7 @@ from tests.architecture.source import ROOT, imports_of, product, sources
 
 PINNED = re.compile(r"([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)")
 # Required by the project's fixed list of technologies; their backends come with later issues.
-NOT_YET_IMPORTED = {"google-cloud-bigquery", "pymemcache"}
+NOT_YET_IMPORTED = {"google-cloud-bigquery"}
 # pydantic uses the first, openpyxl the second if it is there (against entity bombs); the third holds Swagger UI's files.
 NOT_IMPORTED_BY_US = {"email-validator", "defusedxml", "flask-openapi-swagger"}
 

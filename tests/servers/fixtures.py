@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.servers.memcached import Daemon, MemcachedServer, MissingCacheServer
 from tests.servers.postgresql import MissingServer, PostgresqlServer, create_database, drop_database
+from tests.servers.redis import RedisServer
 
 
 def _start() -> PostgresqlServer:
@@ -43,5 +46,39 @@ def postgresql_database(postgresql_url: str) -> Iterator[str]:
 def postgresql_private() -> Iterator[PostgresqlServer]:
     """A server of the test module's own, to stop, freeze and kill."""
     server = _start()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture(scope="session")
+def cache_servers() -> Iterator[dict[str, Daemon]]:
+    """Real cache servers by how one logs in. Fails, never skips, when a program is missing."""
+    with ExitStack() as stack:
+        try:
+            servers: dict[str, Daemon] = {
+                "memcached": MemcachedServer(),
+                "memcached2": MemcachedServer(),
+                "memcached3": MemcachedServer(),
+                "memcached-ascii": MemcachedServer("ascii"),
+                "memcached-sasl": MemcachedServer("sasl"),
+                "redis": RedisServer(),
+                "redis-password": RedisServer(password=True),
+            }
+        except MissingCacheServer as error:
+            pytest.fail(str(error), pytrace=False)
+        for server in servers.values():
+            stack.callback(server.destroy)
+            server.start()
+        yield servers
+
+
+@pytest.fixture
+def memcached() -> Iterator[MemcachedServer]:
+    """A memcached of the test's own, to freeze and kill."""
+    try:
+        server = MemcachedServer()
+    except MissingCacheServer as error:
+        pytest.fail(str(error), pytrace=False)
+    server.start()
     yield server
     server.destroy()

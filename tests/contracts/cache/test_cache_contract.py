@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from agenthub.cache.configuration import CacheSettings
+from agenthub.cache.configuration import CacheSettings, MemcachedSettings
 from agenthub.cache.contract import MAX_VALUE_BYTES, Cache
 from agenthub.cache.keys import CacheKeys
 from agenthub.cache.open import open_cache
 from agenthub.core.types import EVERY_TENANT, TenantId
+from tests.servers.memcached import PASSWORD, USERNAME, Daemon
+from tests.servers.redis import RedisServer
 
-BACKENDS: dict[str, Callable[[], Cache]] = {"memory": lambda: open_cache(CacheSettings(max_bytes=32 << 20))}
+SECRET = b"contract-suite-secret-of-32-bytes"
+
+
+def _shared(memcached: tuple[Daemon, ...] = (), redis_url: str | None = None, **login: Any) -> Cache:
+    servers = tuple(("127.0.0.1", server.port) for server in memcached)
+    settings = CacheSettings(MemcachedSettings(servers, **login) if servers else None, redis_url)
+    return open_cache(settings, lambda: SECRET)
+
+
+def _redis(server: Daemon) -> Cache:
+    assert isinstance(server, RedisServer)
+    return _shared(redis_url=server.url())
+
+
+LOGIN = {"username": USERNAME, "password": PASSWORD}
+BACKENDS: dict[str, Callable[[dict[str, Daemon]], Cache]] = {
+    "memory": lambda _: open_cache(CacheSettings(max_bytes=32 << 20)),
+    "memcached": lambda servers: _shared((servers["memcached"],)),
+    "memcached-three": lambda servers: _shared((servers["memcached"], servers["memcached2"], servers["memcached3"])),
+    "memcached-ascii": lambda servers: _shared((servers["memcached-ascii"],), **LOGIN),
+    "memcached-sasl": lambda servers: _shared((servers["memcached-sasl"],), protocol="sasl", **LOGIN),
+    "redis": lambda servers: _redis(servers["redis"]),
+    "redis-password": lambda servers: _redis(servers["redis-password"]),
+}
 KEYS = CacheKeys("contract")
+RUN = itertools.count()
 
 
 def key(*parts: str, kind: str = "kind") -> str:
-    return KEYS.key(TenantId("t"), kind, 1, *parts)
+    return KEYS.key(TenantId(f"tenant-{os.getpid()}-{_run}"), kind, 1, *parts)
+
+
+_run = 0
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
-    opened = BACKENDS[request.param]()
+def cache(request: pytest.FixtureRequest, cache_servers: dict[str, Daemon]) -> Iterator[Cache]:
+    global _run  # noqa: PLW0603 (keys of one test are not those of another on the same server)
+    _run = next(RUN)
+    opened = BACKENDS[request.param](cache_servers)
     yield opened
     opened.close()
 
@@ -74,7 +109,7 @@ def test_of_many_adders_one_is_told_so(cache: Cache) -> None:
 
 def test_flush_forgets_one_namespace(cache: Cache) -> None:
     cache.set_many({key("v"): b"1", key("v", kind="kind2"): b"2", key("v", kind="other"): b"3"}, 60)
-    cache.flush(KEYS.namespace("kind", 1))
+    assert cache.flush(KEYS.namespace("kind", 1))
     assert cache.get_many([key("v"), key("v", kind="kind2"), key("v", kind="other")]) == {
         key("v", kind="kind2"): b"2",
         key("v", kind="other"): b"3",
@@ -101,6 +136,39 @@ def test_statistics_count(cache: Cache) -> None:
     after = cache.statistics()
     assert (after.hits - before.hits, after.misses - before.misses) == (1, 1)
     assert after.backend in BACKENDS
+    assert after.errors == before.errors == 0
+    assert [server.ok for server in after.servers] == [True] * len(cache.check())
+
+
+def test_counters_count_and_are_no_entries(cache: Cache) -> None:
+    assert [cache.increment(key("n"), amount, 60) for amount in (1, 1, 5)] == [1, 2, 7]
+    assert cache.get_many([key("n")]) == {}
+    assert cache.increment(key("m"), 3, 60) == 3
+
+
+def test_threads_count_together(cache: Cache) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        seen = list(pool.map(lambda _: cache.increment(key("n"), 1, 60), range(120)))
+    assert sorted(total for total in seen if total is not None) == list(range(1, 121))
+
+
+def test_an_entry_leaves_when_its_time_is_over(cache: Cache) -> None:
+    cache.set_many({key("v"): b"1"}, 1)
+    cache.increment(key("n"), 5, 1)
+    limit = time.monotonic() + 10
+    while cache.get_many([key("v")]) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert cache.get_many([key("v")]) == {}
+    while (total := cache.increment(key("n"), 1, 60)) != 1 and time.monotonic() < limit and total is not None and total > 5:
+        time.sleep(1.1)
+    assert total == 1
+
+
+def test_after_a_flush_new_entries_are_kept(cache: Cache) -> None:
+    assert cache.flush(KEYS.namespace("kind", 1))
+    cache.set_many({key("v"): b"new"}, 60)
+    assert cache.add(key("w"), b"added", 60)
+    assert cache.get_many([key("v"), key("w")]) == {key("v"): b"new", key("w"): b"added"}
 
 
 def test_a_closed_cache_misses(cache: Cache) -> None:
@@ -108,6 +176,8 @@ def test_a_closed_cache_misses(cache: Cache) -> None:
     cache.close()
     cache.set_many({key("w"): b"1"}, 60)
     assert not cache.add(key("x"), b"1", 60)
+    assert cache.increment(key("n"), 1, 60) is None
+    assert not cache.flush(KEYS.namespace("kind", 1)) or cache.statistics().backend == "memory"
     assert cache.get_many([key("v"), key("w"), key("x")]) == {}
 
 

@@ -1,0 +1,47 @@
+"""What is cached, under which key, for how long. Nothing else in AgentHub makes a cache entry.
+
+| kind | whose | key | holds | for |
+|---|---|---|---|---|
+| `embedding` | everyone's | SHA-256 of the model's signature and the text | little-endian float32 | 7 days |
+
+Every key is the SHA-256 of what its value depends on, so an entry is never wrong, only unused: nothing relies on a delete. Who is signed
+in and what they may do is not here on purpose: it is read from the database in every request (docs/adr/0011-cache.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from agenthub.cache.contract import Cache
+from agenthub.cache.keys import CacheKeys, ScopedCache
+from agenthub.core.types import EVERY_TENANT
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of entry. `version` is raised when the form of its values changes, `ttl_seconds` bounds the life of every entry."""
+
+    name: str
+    version: int
+    ttl_seconds: float
+
+
+EMBEDDING: Final = Kind("embedding", 1, 7 * 86_400.0)
+KINDS: Final = (EMBEDDING,)
+
+
+class CachePolicy:
+    """The cache as the rest of AgentHub sees it: by kind."""
+
+    def __init__(self, cache: Cache, keys: CacheKeys) -> None:
+        self.cache = cache
+        self.keys = keys
+
+    def embeddings(self) -> ScopedCache:
+        """Vectors by name, shared by all tenants: a vector says nothing about who had its text embedded."""
+        return ScopedCache(self.cache, self.keys, EVERY_TENANT, EMBEDDING.name, EMBEDDING.version)
+
+    def flush(self, kind: Kind) -> bool:
+        """Forget all entries of a kind; False when the cache can't be told."""
+        return self.cache.flush(self.keys.namespace(kind.name, kind.version))
