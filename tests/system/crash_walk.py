@@ -26,6 +26,7 @@ from tests.api import Api, make_app
 
 OLD = "The old text speaks of walruses."
 NEW = "The new text speaks of flamingos."
+BUNDLE = "bundle.tar"
 KILLED = -9
 MOST_STEPS = 1000
 
@@ -53,22 +54,23 @@ def prepare_state(walk: Walk, state: Path) -> None:
     api = walk.app().login()
     base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': f'walk {walk.operation}'}, 201)['id']}"
     document = api.post(f"{base}/documents", {"title": "kept", "text": OLD}, 201)
+    (walk.folder / BUNDLE).write_bytes(api.get(f"{base}/export"))
     state.write_text(json.dumps((api.token, base, document["id"])))
 
 
-def act(api: Api, operation: str, base: str, document: str, key: str) -> Any:
+def act(walk: Walk, api: Api, base: str, document: str, key: str) -> Any:
     """The write under test; returns its response."""
-    headers = {"Idempotency-Key": key}
-    text = {"title": "kept", "text": NEW}
-    if operation == "create":
-        return api.send("POST", "/api/knowledge-bases", json={"name": f"made {key}"}, headers=headers)
-    if operation == "upload":
-        return api.send("POST", f"{base}/documents", json=text, headers=headers)
-    if operation == "chunks":
-        return api.send("POST", f"{base}/chunks", json={"items": [{"id": f"c{key}", "text": NEW}]}, headers=headers)
-    if operation == "replace":
-        return api.send("PUT", f"{base}/documents/{document}", json=text, headers=headers)
-    return api.send("DELETE", f"{base}/documents/{document}", headers=headers)
+    bases, text = "/api/knowledge-bases", {"title": "kept", "text": NEW}
+    method, path, body = {
+        "create": ("POST", bases, {"json": {"name": f"made {key}"}}),
+        "import": ("POST", f"{bases}/import?name=made {key}", {"data": (walk.folder / BUNDLE).read_bytes()}),
+        "restore": ("POST", f"{base}/restore", {"json": {"generation": 1}}),
+        "upload": ("POST", f"{base}/documents", {"json": text}),
+        "chunks": ("POST", f"{base}/chunks", {"json": {"items": [{"id": f"c{key}", "text": NEW}]}}),
+        "replace": ("PUT", f"{base}/documents/{document}", {"json": text}),
+        "delete": ("DELETE", f"{base}/documents/{document}", {}),
+    }[walk.operation]
+    return api.send(method, path, headers={"Idempotency-Key": key}, **body)
 
 
 def in_child(run: Callable[[], None]) -> int:
@@ -86,7 +88,7 @@ def in_child(run: Callable[[], None]) -> int:
 
 def attempt(walk: Walk, api: Api, base: str, document: str, step: int) -> None:
     failpoints.arm(f"all=kill@{step}")
-    response = act(api, walk.operation, base, document, f"key-{step}")
+    response = act(walk, api, base, document, f"key-{step}")
     failpoints.arm("")
     assert response.status_code < 300, response.get_data(as_text=True)
 
@@ -105,19 +107,23 @@ def check(walk: Walk, api: Api, base: str, document: str, step: int, finished: b
         "chunks": [[OLD], sorted([OLD, NEW])],
         "replace": [[OLD], [NEW]],
         "delete": [[OLD], []],
+        "restore": [[OLD], []],
+        "import": [[OLD]],
     }[walk.operation]
     walk.expect(before in allowed, step, f"half a write is visible: {before}")
     if finished:
         walk.expect(before == allowed[-1], step, f"an acknowledged write is lost: {before}")
-    retry = act(api, walk.operation, base, document, f"key-{step}")
+    retry = act(walk, api, base, document, f"key-{step}")
     walk.expect(retry.status_code < 300, step, f"the retry was refused: {retry.status_code} {retry.get_data(as_text=True)[:300]}")
     walk.expect(texts(api, base) == allowed[-1], step, f"the retry was not applied exactly once: {texts(api, base)}")
     counted = api.get(base)["chunk_count"]
     walk.expect(counted == len(allowed[-1]), step, f"the row counts {counted} chunks, searches see {len(allowed[-1])}")
-    if walk.operation == "create":
+    if walk.operation in ("create", "import"):
         names = [item["name"] for item in api.get("/api/knowledge-bases?limit=200")["items"]]
         walk.expect(names.count(f"made key-{step}") == 1, step, "the knowledge base is missing or doubled")
-        made = f"/api/knowledge-bases/{retry.get_json()['id']}"
+        answer = retry.get_json()
+        made = f"/api/knowledge-bases/{answer.get('knowledge_base', answer)['id']}"
+        walk.expect(texts(api, made) == ([OLD] if walk.operation == "import" else []), step, "it has other contents")
         walk.expect(api.send("POST", f"{made}/documents", json={"title": "a", "text": "b"}).status_code == 201, step, "it takes no writes")
     problems = api.app.extensions["agenthub"].knowledge.verify(base.rsplit("/", 1)[1], pointer_of(api, base))
     walk.expect(not problems, step, f"verify found {problems}")
@@ -134,6 +140,9 @@ def reset(api: Api, operation: str, base: str, document: str) -> str:
     listed = [item["id"] for item in api.get(f"{base}/documents")["items"]]
     if operation == "delete":
         return str(api.post(f"{base}/documents", {"title": "kept", "text": OLD}, 201)["id"])
+    if operation == "restore":
+        undone = api.post(f"{base}/undo")
+        assert (undone["documents_changed"], texts(api, base)) == (1, [OLD]), undone
     if operation == "upload":
         for key in listed:
             if key != document:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-OPERATIONS = {"create": 8, "upload": 60, "chunks": 40, "replace": 60, "delete": 4}
+OPERATIONS = {"create": 8, "upload": 60, "chunks": 40, "replace": 60, "delete": 4, "restore": 15, "import": 60}
 """What is walked, and how many steps it has at least."""
 
 
