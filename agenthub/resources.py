@@ -92,6 +92,13 @@ class Resources:
                     self._opened[name] = opener()
         return self._opened[name]
 
+    def _open_cache(self) -> Any:
+        return _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
+
+    def _open_policy(self) -> Any:
+        keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
+        return _call("agenthub.cache.policy:CachePolicy", self.cache, keys)
+
     def _open_embedders(self) -> Any:
         cache = self.cached.embeddings() if "cache" in self.needs else None
         opener: Callable[..., Any] = _found("agenthub.rag.embedding.open:open_embedders")
@@ -100,26 +107,11 @@ class Resources:
     def _open_volume(self) -> Any:
         rag = self.settings.rag
         make: Callable[..., Any] = _found("agenthub.rag.volume:Volume")
-    def _open_cache(self) -> Any:
-        return _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
-
-    def _open_policy(self) -> Any:
-        keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
-        return _call("agenthub.cache.policy:CachePolicy", self.cache, keys)
-
         return make(self.settings.volume_path, mapping=rag.mapping, free_space_floor_bytes=rag.free_space_floor_bytes)
 
     def _open_knowledge(self) -> Any:
         return _call("agenthub.rag.engine:KnowledgeEngine", self.volume, self.settings.rag, self.observer)
 
-    # --- what health asks: facts without secrets, or an exception of core.errors ---
-
-    def check_storage(self) -> Mapping[str, Any]:
-        """The storage answers and its schema is one this release can serve."""
-        self.storage.ping()
-        if self.storage.backend == "postgresql":
-            _call(f"{_SCHEMA}:check_schema", self.storage)
-        revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
     def _open_upkeep(self) -> Any:
         module = "agenthub.repositories.knowledge.upkeep"
         upkeep = _found(f"{module}:Upkeep")(self.storage, self.knowledge, self.forget_texts, observer=self.observer)
@@ -130,6 +122,14 @@ class Resources:
         if base.embedding_model is not None and "embedders" in self.needs:
             self.embedders.forget(base.embedding_model, texts)
 
+    # --- what health asks: facts without secrets, or an exception of core.errors ---
+
+    def check_storage(self) -> Mapping[str, Any]:
+        """The storage answers and its schema is one this release can serve."""
+        self.storage.ping()
+        if self.storage.backend == "postgresql":
+            _call(f"{_SCHEMA}:check_schema", self.storage)
+        revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
         return {"backend": self.storage.backend, "schema_revision": revision}
 
     def check_volume(self) -> Mapping[str, Any]:

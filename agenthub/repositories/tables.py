@@ -10,11 +10,11 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseReposit
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
+from agenthub.repositories.platform.deployment_secrets import DEPLOYMENT_SECRETS
 from agenthub.repositories.platform.login_throttle import LOGIN_COUNTERS
 from agenthub.repositories.platform.organizations import ORGANIZATIONS
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS
-from agenthub.repositories.platform.deployment_secrets import DEPLOYMENT_SECRETS
 
 TABLES: Final = (
     ORGANIZATIONS,
@@ -22,11 +22,11 @@ TABLES: Final = (
     SESSIONS,
     API_KEYS,
     LOGIN_COUNTERS,
+    DEPLOYMENT_SECRETS,
     APPLIED_OPERATIONS,
     AUDIT_EVENTS,
     KnowledgeBaseRepository.table,
     DocumentRepository.table,
-    DEPLOYMENT_SECRETS,
     DOCUMENT_HISTORY,
     OPERATIONS,
     INTENTS,
