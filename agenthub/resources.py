@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
     from agenthub.rag.volume import Volume
+    from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+    from agenthub.repositories.knowledge.upkeep import UpkeepThread
 
 _ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders"})
 _SCHEMA: Final = "agenthub.storage.schema"
@@ -77,6 +79,12 @@ class Resources:
     def knowledge(self) -> KnowledgeEngine:
         """The engine of knowledge bases over the volume."""
         opened: KnowledgeEngine = self._open("knowledge", "knowledge", self._open_knowledge)
+        return opened
+
+    @property
+    def upkeep(self) -> UpkeepThread:
+        """Merging and erasing behind the requests of this process."""
+        opened: UpkeepThread = self._open("knowledge", "upkeep", self._open_upkeep)
         return opened
 
     def _open(self, need: Need, name: str, opener: Callable[[], Any]) -> Any:

@@ -93,6 +93,7 @@ class Settings:
     services: tuple[str, ...]
     result_cache: bool
     rate_limits: bool
+    maintenance: bool
     failpoints: str
     metrics_folder: str | None
 
@@ -119,6 +120,7 @@ class Settings:
             services=_services(reader),
             result_cache=reader.switch("AGENTHUB_RESULT_CACHE"),
             rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
+            maintenance=reader.switch("AGENTHUB_MAINTENANCE"),
             failpoints=_failpoints(reader),
             metrics_folder=reader.optional("PROMETHEUS_MULTIPROC_DIR"),
         )

@@ -74,6 +74,7 @@ VARIABLES: Final = (
     Variable("AGENTHUB_LOG_LEVEL", "info", "debug, info, warning or error"),
     Variable("AGENTHUB_LOG_STREAM", "stderr", "stderr or stdout"),
     Variable("AGENTHUB_RESULT_CACHE", "on", "off: every search is computed, for measurements"),
+    Variable("AGENTHUB_MAINTENANCE", "on", "off: this process merges and erases nothing behind requests; run `kb maintain` on a schedule"),
     Variable("AGENTHUB_RATE_LIMITS", "on", "off: nothing is throttled, for measurements"),
     Variable("PROMETHEUS_MULTIPROC_DIR", "", "A folder in which processes share metrics; config/gunicorn.py makes one"),
     Variable("K_SERVICE", "", "Set by Cloud Run; refuses SQLite there"),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRepository
+from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
+from agenthub.repositories.knowledge.erasing import ErasureRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
@@ -32,6 +35,9 @@ TABLES: Final = (
     INTENTS,
     TOMBSTONES,
     PINS,
+    LEASES,
+    GARBAGE,
+    ErasureRepository.table,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

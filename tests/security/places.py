@@ -73,12 +73,19 @@ def _chunk(place: Place) -> str:
     return chunk
 
 
+def _erasure(place: Place) -> Any:
+    base = f"/api/knowledge-bases/{place['knowledge_base_id']}"
+    document = place.make(f"{base}/documents", {"title": place.label(), "text": f"Gone soon: {place.canary}."})["id"]
+    return place.make(f"{base}/documents/{document}/erase", None, 202)["id"]
+
+
 _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "agent_id": lambda place: place.make("/api/agents", {"name": place.label()})["id"],
     "number": _number,
     "knowledge_base_id": lambda place: place.make("/api/knowledge-bases", {"name": place.label()})["id"],
     "document_id": _document,
     "chunk_id": _chunk,
+    "erasure_id": _erasure,
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,

@@ -16,6 +16,7 @@ from agenthub.rag.embedding.contract import Embedder, ModelSignature, VectorCach
 
 TTL_SECONDS: Final = 7 * 86_400.0
 COUNTER: Final = "embedding_cache"
+_FORGOTTEN_SECONDS: Final = 1.0
 _LENGTH_TOLERANCE: Final = 1e-3
 
 
@@ -81,6 +82,12 @@ class CachedEmbedder:
             rows.update(zip(missing, vectors, strict=True))
             self._cache.set_many({names[text]: rows[text].astype("<f4").tobytes() for text in missing}, TTL_SECONDS)
         return np.stack([rows[text] for text in texts]) if rows else np.empty((0, signature.dimension), np.float32)
+
+    def forget(self, texts: Sequence[str]) -> None:
+        """Overwrite what is kept of these texts: an entry that is not a vector is a miss."""
+        signature = self.signature
+        if texts:
+            self._cache.set_many({_name(signature, text): b"" for text in texts}, _FORGOTTEN_SECONDS)
 
     def close(self) -> None:
         """See `Embedder.close`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agenthub.core.errors import InvalidInput
-from agenthub.rag.embedding.cached import CacheTally, CacheTotals
+from agenthub.rag.embedding.cached import CachedEmbedder, CacheTally, CacheTotals
 from agenthub.rag.embedding.contract import Embedder, ModelCard
 
 
@@ -34,6 +34,12 @@ class EmbedderCatalog:
                 f"this server has no embedding model {model!r}; it has {', '.join(self._embedders)}", field="embedding_model"
             )
         return embedder
+
+    def forget(self, model: str, texts: Sequence[str]) -> None:
+        """Overwrite what the embedding cache keeps of these texts; nothing when this server has no such model."""
+        embedder = self._embedders.get(model)
+        if isinstance(embedder, CachedEmbedder):
+            embedder.forget(texts)
 
     def models(self) -> tuple[ModelCard, ...]:
         """All models, the default first."""

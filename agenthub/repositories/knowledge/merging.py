@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from agenthub.core.errors import GenerationConflict
+from agenthub.core.errors import GenerationConflict, MissingFile
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
 from agenthub.rag.merging import Burials, Rewriting, SegmentSize, plan_merge, rewrite_segments
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Staging
-from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import Lease
 from agenthub.repositories.knowledge.ledger import ChangeKind
 from agenthub.repositories.knowledge.snapshots import Snapshots
@@ -64,6 +64,14 @@ class Merges:
 
         Raises: NotFound when the knowledge base was deleted; CorruptFile naming what is damaged; VolumeFull; VolumeUnavailable.
         """
+        try:
+            return self._merge(base, lease)
+        except MissingFile:
+            if KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id).pointer == base.pointer:
+                raise
+            return None  # what was to be merged is merged and collected
+
+    def _merge(self, base: KnowledgeBase, lease: Lease | None) -> Merged | None:
         manifest = self._engine.read_manifest(base.id, base.pointer)
         visible = self._snapshots.at(base).visible_counts
         places = plan_merge([SegmentSize(e.chunk_count, v) for e, v in zip(manifest.segments, visible, strict=True)])

@@ -47,11 +47,14 @@ def add_chunks(resources: Resources, operation: Operation, base: KnowledgeBase, 
     _check_items(items)
     vectors = _vectors(resources, base, items)
     chunks = [Chunk(item.id or new_id(), None, item.text, item.metadata) for item in items]
+    resources.upkeep.admit(base)
     commits = KnowledgeCommits(resources.storage, resources.knowledge, operation)
     with commits.staging(base) as staging:
         staging.write_segment(chunks, vectors)
         own = [item.id for item in items if item.id]
-        return staging.publish(_plan(resources, operation, own, chunks, answer))
+        answered: object = staging.publish(_plan(resources, operation, own, chunks, answer))
+    resources.upkeep.notice(base.id)
+    return answered
 
 
 def _plan(resources: Resources, operation: Operation, own: Sequence[str], chunks: Sequence[Chunk], answer: AddedAnswer) -> Plan:

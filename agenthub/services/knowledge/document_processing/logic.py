@@ -66,10 +66,16 @@ class Library:
         return prepared, refused
 
     def add(self, prepared: Sequence[Prepared], answer: Answer) -> object:
-        """Keep the documents and make them searchable together."""
+        """Keep the documents and make them searchable together.
+
+        Raises: RateLimited while merging has to catch up.
+        """
+        self._resources.upkeep.admit(self.base)
         with self._commits.staging(self.base) as staging:
             documents = self._stage(staging, prepared)
-            return staging.publish(self._addition(documents, answer))
+            answered: object = staging.publish(self._addition(documents, answer))
+        self._resources.upkeep.notice(self.base.id)
+        return answered
 
     def _stage(self, staging: Staging, prepared: Sequence[Prepared]) -> list[Document]:
         originals = [staging.put_original(item.upload.data) for item in prepared]
@@ -100,10 +106,13 @@ class Library:
         """
         self._documents.get_in(self.base.tenant_id, self.base.id, document_id)
         chunks = [replace(chunk, document_id=document_id) for chunk in prepared.chunks]
+        self._resources.upkeep.admit(self.base)
         with self._commits.staging(self.base) as staging:
             original = staging.put_original(prepared.upload.data)
             staging.write_segment(chunks, prepared.vectors)
-            return staging.publish(self._replacement(document_id, prepared.document, original, answer))
+            answered: object = staging.publish(self._replacement(document_id, prepared.document, original, answer))
+        self._resources.upkeep.notice(self.base.id)
+        return answered
 
     def _replacement(self, document_id: str, new: Document, original: FileRef, answer: Answer) -> Plan:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:

@@ -14,10 +14,12 @@ from agenthub.repositories.knowledge.documents import Document, DocumentReposito
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.snapshots import Snapshots
+from agenthub.services.knowledge.document_processing import erase_routes
 from agenthub.services.knowledge.document_processing.chunks import add_chunks
 from agenthub.services.knowledge.document_processing.logic import Deleted, Library, Refusal
 from agenthub.services.knowledge.document_processing.preparing import Prepared, Upload, read_and_cut
 from agenthub.services.knowledge.document_processing.schemas import (
+    GENERATION,
     MAX_FILES,
     ChunkIds,
     ChunkOut,
@@ -44,9 +46,8 @@ from agenthub.web.reading import UploadedFile
 from agenthub.web.schema import ListOf
 
 bp = Blueprint("documents", __name__)
-BLUEPRINTS: Final = (("/api/knowledge-bases/<knowledge_base_id>", bp),)
+BLUEPRINTS: Final = (("/api/knowledge-bases/<knowledge_base_id>", bp), ("/api/knowledge-bases/<knowledge_base_id>", erase_routes.bp))
 
-GENERATION: Final = "X-KB-Generation"
 _HEADERS: Final = {GENERATION: "the generation this write made"}
 
 
@@ -80,7 +81,7 @@ def _text_upload(body: DocumentText) -> Upload:
 @takes(UploadQuery)
 @returns(DocumentOut, status=201, description="one text or file: the document, searchable", headers=_HEADERS)
 @returns(UploadOut, status=207, description="several files: what became of each; all accepted ones are searchable", headers=_HEADERS)
-@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch")
+@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch", "rate_limited")
 def add_documents(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile], query: UploadQuery) -> object:
     """Upload documents: one JSON text, or up to 100 files.
 
@@ -190,7 +191,7 @@ def _document(knowledge_base_id: str, document_id: str) -> Document:
 @requires("documents:write")
 @accepts_files(DocumentForm, json=DocumentText, max_files=1)
 @returns(DocumentOut, headers=_HEADERS)
-@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch")
+@refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch", "rate_limited")
 def replace_document(knowledge_base_id: str, document_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> object:
     """Put new content in a document's place: searches see the old or the new one, never both and never none."""
     library = _library(knowledge_base_id)
@@ -253,7 +254,7 @@ def get_original(knowledge_base_id: str, document_id: str) -> Attachment:
 @requires("documents:write")
 @accepts(ChunksIn, max_bytes=None)
 @returns(ChunksAdded, headers=_HEADERS)
-@refuses("volume_full", "model_mismatch")
+@refuses("volume_full", "model_mismatch", "rate_limited")
 def add_own_chunks(knowledge_base_id: str, body: ChunksIn) -> object:
     """Add up to 1,000 chunks of your own making in one commit; a chunk whose id exists is replaced."""
     base = repository(KnowledgeBaseRepository).get(principal().tenant_id, knowledge_base_id)

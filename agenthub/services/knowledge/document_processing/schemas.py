@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, Json, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from agenthub.web.schema import ErrorDetail, Id, JsonMetadata, Name, PageQuery, Schema
 
+GENERATION: Final = "X-KB-Generation"
+"""The header that says which generation a write made."""
 MAX_TEXT_CHARACTERS: Final = 5_000_000
 MAX_CHUNK_CHARACTERS: Final = 32_000
 MAX_ITEMS: Final = 1_000
@@ -174,3 +176,39 @@ class DocumentChunksQuery(Schema):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")] | None = None
+
+
+class ErasedPlace(Schema):
+    """A place that was looked through: how many things were `checked`, how many `removed`, how many `found` afterwards."""
+
+    place: str
+    checked: int
+    removed: int
+    found: int
+
+
+class ErasureReport(Schema):
+    """What was checked, and what remains where and why. Empty until the erasure is done."""
+
+    places: tuple[ErasedPlace, ...] = ()
+    remains: tuple[str, ...] = ()
+
+
+class ErasureOut(Schema):
+    """The receipt of an erasure.
+
+    `hidden`: nobody finds the document any more, and its removal is under way, to end before `due_at`. `done`: nothing of it is
+    left in the places listed. From `generation` on; older generations can't be read any more.
+    """
+
+    id: Id
+    knowledge_base_id: Id
+    document_id: str
+    state: Literal["hidden", "done"]
+    generation: int
+    requested_by: str | None
+    requested_at: datetime
+    due_at: datetime
+    completed_at: datetime | None
+    report: ErasureReport
+    version: int

@@ -1,0 +1,292 @@
+"""Interleaves writers, maintainers and readers at the steps of the commit protocol, over the real repositories (RELIABILITY.md T9).
+
+Every actor is a thread that stops before each question to the database and each change of it, and before each file that it makes or
+removes. One at a time goes on, chosen by a seeded generator: a seed is a schedule and can be replayed. After each schedule what
+every generation shows is compared with a model that replays the acknowledged operations in the order of their generations.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agenthub.core.errors import AgentHubError, GenerationConflict, MissingFile, NotFound
+from agenthub.core.ids import new_id
+from agenthub.rag.configuration import RagSettings
+from agenthub.rag.engine import KnowledgeEngine
+from agenthub.repositories.knowledge.collecting import Collector, Grace
+from agenthub.repositories.knowledge.history import History
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.ledger import OPERATIONS
+from agenthub.repositories.knowledge.merging import Merges
+from agenthub.repositories.knowledge.pruning import Pruner
+from agenthub.repositories.knowledge.restoring import Restores
+from agenthub.repositories.knowledge.snapshots import Snapshots
+from agenthub.repositories.operations import Operation
+from agenthub.storage.contract import Query, Row, Storage, Table, TenantScope, Write
+from agenthub.storage.memory import MemoryStorage
+from tests.repositories.knowledge.world import TENANT, World
+
+SLACK: Final = 0.0
+Content = Mapping[str, tuple[str, ...]]
+
+
+class Cancelled(BaseException):
+    """The schedule is over."""
+
+
+class Director:
+    """Lets one actor go on at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._turns: dict[int, threading.Semaphore] = {}
+        self._waiting: set[int] = set()
+        self._back = threading.Semaphore(0)
+        self._mine = threading.local()
+
+    def step(self) -> None:
+        """Called by an actor: stop here until chosen."""
+        number = getattr(self._mine, "number", None)
+        if number is None:
+            return
+        self._waiting.add(number)
+        self._back.release()
+        self._turns[number].acquire()
+
+    def run(self, actors: Sequence[Callable[[], None]]) -> None:
+        """Run the actors to their ends, interleaved."""
+        threads = [threading.Thread(target=self._act, args=(number, actor)) for number, actor in enumerate(actors)]
+        for number, thread in enumerate(threads):
+            self._turns[number] = threading.Semaphore(0)
+            thread.start()
+            self._back.acquire()
+        while self._waiting:
+            number = self._random.choice(sorted(self._waiting))
+            self._waiting.discard(number)
+            self._turns[number].release()
+            self._back.acquire()
+        for thread in threads:
+            thread.join()
+
+    def _act(self, number: int, actor: Callable[[], None]) -> None:
+        self._mine.number = number
+        self.step()
+        try:
+            actor()
+        finally:
+            self._back.release()
+
+
+class SteppingStorage(MemoryStorage):
+    """Memory storage that stops actors before rows are read or changed."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__()
+        self._director = director
+
+    def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
+        self._director.step()
+        return super().get(table, tenant, key)
+
+    def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
+        self._director.step()
+        return super().find(table, tenant, query)
+
+    def commit(self, writes: Sequence[Write]) -> list[Row | None]:
+        self._director.step()
+        return super().commit(writes)
+
+
+@dataclass
+class Run:
+    """One schedule: what is acknowledged, and what readers see."""
+
+    seed: int
+    acknowledged: list[tuple[int, str, str, tuple[str, ...]]] = field(default_factory=list)  # generation, kind, document, texts
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.director = Director(self.seed)
+        self.world = World(SteppingStorage(self.director)).create()
+        self.random = random.Random(self.seed * 31 + 7)
+        for number in range(6):
+            self.note(self.world.add(f"d{number}", f"t{number}"), "add", f"d{number}", (f"t{number}",))
+        self.first = self.world.base.generation
+
+    @property
+    def storage(self) -> Storage:
+        return self.world.storage
+
+    def note(self, generation: int, kind: str, key: str, texts: tuple[str, ...] = ()) -> None:
+        self.acknowledged.append((generation, kind, key, texts))
+
+    def go(self) -> list[str]:
+        """Run two or three actors beside each other, then look at everything; the problems found."""
+        kinds = list(ACTORS)
+        chosen = [ACTORS[self.random.choice(kinds)] for _ in range(self.random.choice((2, 3, 3)))]
+        self.director.run([self._guarded(actor) for actor in chosen])
+        self.check()
+        return self.problems
+
+    def _guarded(self, actor: Callable[[Run], None]) -> Callable[[], None]:
+        def act() -> None:
+            try:
+                actor(self)
+            except (GenerationConflict, NotFound):
+                pass  # refused: it must leave no trace
+            except MissingFile as error:
+                if actor is read:  # others come too late where there is no grace at all
+                    self.problems.append(f"read: {error.message}")
+            except AgentHubError as error:
+                self.problems.append(f"{actor.__name__}: {error!r} {error.message}")
+            except Exception as error:  # noqa: BLE001 - whatever happens in a schedule is a finding
+                self.problems.append(f"{actor.__name__}: {error!r}")
+
+        return act
+
+    # --- the model ---
+
+    def check(self) -> None:
+        base = KnowledgeBaseRepository(self.storage).find(TENANT, self.world.base_id)
+        if base is None:
+            return
+        made = [generation for generation, *_ in self.acknowledged]
+        if len(set(made)) != len(made):
+            self.problems.append(f"two operations made one generation: {sorted(made)}")
+        model = self.contents(base.generation)
+        for generation in range(max(self.first, base.generation - 1), base.generation + 1):
+            seen = self.seen_at(generation)
+            if seen is not None and seen != model[generation]:
+                self.problems.append(f"generation {generation} shows {seen}, the model says {model[generation]}")
+
+    def seen_at(self, generation: int) -> Content | None:
+        """What a process that has nothing in memory sees of a generation."""
+        engine = KnowledgeEngine(self.world.volume, RagSettings(mapping="never"))
+        try:
+            base = History(self.storage).get(TENANT, self.world.base_id, generation)
+            searcher = Snapshots(self.storage, engine).at(base)
+        except NotFound:
+            return None
+        except AgentHubError as error:
+            self.problems.append(f"generation {generation}: {error.message}")
+            return None
+        documents = {f"d{number}" for number in range(6)} | {key for _, _, key, _ in self.acknowledged}
+        found = {key: tuple(sorted(chunk.text for chunk in searcher.document_chunks(key))) for key in sorted(documents)}
+        if sum(map(len, found.values())) != base.chunk_count:
+            self.problems.append(f"generation {generation} counts {base.chunk_count} chunks and shows {found}")
+        return {key: texts for key, texts in found.items() if texts}
+
+    def contents(self, last: int) -> dict[int, Content]:
+        """What every generation shows, by replaying what was acknowledged; generations of merges show what the one before does."""
+        by_generation = {generation: (kind, key, texts) for generation, kind, key, texts in self.acknowledged}
+        states: dict[int, Content] = {1: {}}
+        for generation in range(2, last + 1):
+            kind, key, texts = by_generation.get(generation, ("merge", "", ()))
+            before = states[generation - 1]
+            if kind in ("add", "replace"):
+                states[generation] = {**before, key: tuple(sorted(texts))}
+            elif kind == "delete":
+                states[generation] = {name: value for name, value in before.items() if name != key}
+            elif kind == "restore":
+                states[generation] = states[int(key)]
+            else:
+                states[generation] = before
+                self._expect_merge(generation)
+        return states
+
+    def _expect_merge(self, generation: int) -> None:
+        operations = self.storage.find(OPERATIONS, TENANT, Query(limit=1000))
+        kinds = {row["kind"] for row in operations if row["generation"] == generation}
+        if not kinds <= {"merge", "create"}:
+            self.problems.append(f"generation {generation} was made by {kinds}, which nobody was told")
+
+
+# --- actors: each does two or three things that may race with the others' ---
+
+
+def append(run: Run) -> None:
+    for _ in range(2):
+        key = f"n{new_id()}"
+        run.note(run.world.add(key, "new"), "add", key, ("new",))
+
+
+def delete(run: Run) -> None:
+    for key in run.random.sample(["d0", "d1", "d2", "d3"], 2):
+        run.note(run.world.delete(key), "delete", key)
+
+
+def replace(run: Run) -> None:
+    for key in run.random.sample(["d0", "d1", "d2", "d3"], 2):
+        text = f"r{new_id()}"
+        run.note(run.world.replace(key, text), "replace", key, (text,))
+
+
+def merge(run: Run) -> None:
+    """Two merges of whatever there is, without asking whether it is worth it."""
+    merges = Merges(run.storage, run.world.engine)
+    for _ in range(2):
+        base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
+        manifest = run.world.engine.read_manifest(base.id, base.pointer)
+        count = min(len(manifest.segments), 3)
+        start = run.random.randrange(len(manifest.segments) - count + 1)
+        visible = Snapshots(run.storage, run.world.engine).at(base).visible_counts
+        inputs = manifest.segments[start : start + count]
+        clear = [e for e, v in zip(manifest.segments, visible, strict=True) if v == e.chunk_count and e not in inputs]
+        merges.rewrite(base, manifest, inputs, clear)
+
+
+def collect(run: Run) -> None:
+    """Everything that is unused goes at once, rows and files."""
+    for _ in range(2):
+        Collector(run.storage, run.world.engine, Grace(SLACK, SLACK)).collect(run.world.base_id)
+    Pruner(run.storage, run.world.engine, 7200).prune(KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id))
+
+
+def restore(run: Run) -> None:
+    base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
+    wanted = run.random.randrange(max(2, base.generation - 3), base.generation)
+    made: Any = Restores(run.storage, run.world.engine, Operation()).restore(base, wanted, lambda restored: restored.generation)
+    run.note(made, "restore", str(wanted))
+
+
+def drop(run: Run) -> None:
+    """Delete the knowledge base: whatever comes after is refused."""
+    KnowledgeBaseRepository(run.storage).retire(TENANT, run.world.base_id)
+
+
+def read(run: Run) -> None:
+    """A reader with an engine of its own: what it sees is one of the states there were, never older than it saw."""
+    engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never"))
+    newest = 0
+    for _ in range(3):
+        base, searcher = Snapshots(run.storage, engine).open(TENANT, run.world.base_id)
+        if searcher.chunk_count != base.chunk_count:
+            run.problems.append(f"a reader of generation {base.generation} saw {searcher.chunk_count} of {base.chunk_count} chunks")
+        if base.generation < newest:
+            run.problems.append(f"a reader went back from {newest} to {base.generation}")
+        newest = base.generation
+
+
+ACTORS: Final[dict[str, Callable[[Run], None]]] = {
+    "append": append,
+    "delete": delete,
+    "replace": replace,
+    "merge": merge,
+    "merge again": merge,
+    "collect": collect,
+    "restore": restore,
+    "drop": drop,
+    "read": read,
+}
+
+
+def explore(seeds: Sequence[int]) -> list[str]:
+    """Run these schedules; the problems found, each with its seed."""
+    found: list[str] = []
+    for seed in seeds:
+        found += [f"seed {seed}: {problem}" for problem in Run(seed).go()]
+    return found
