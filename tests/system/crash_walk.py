@@ -61,7 +61,7 @@ def prepare_state(walk: Walk, state: Path) -> None:
 def act(walk: Walk, api: Api, base: str, document: str, key: str) -> Any:
     """The write under test; returns its response."""
     bases, text = "/api/knowledge-bases", {"title": "kept", "text": NEW}
-    method, path, body = {
+    requests: dict[str, tuple[str, str, dict[str, Any]]] = {
         "create": ("POST", bases, {"json": {"name": f"made {key}"}}),
         "import": ("POST", f"{bases}/import?name=made {key}", {"data": (walk.folder / BUNDLE).read_bytes()}),
         "restore": ("POST", f"{base}/restore", {"json": {"generation": 1}}),
@@ -69,7 +69,8 @@ def act(walk: Walk, api: Api, base: str, document: str, key: str) -> Any:
         "chunks": ("POST", f"{base}/chunks", {"json": {"items": [{"id": f"c{key}", "text": NEW}]}}),
         "replace": ("PUT", f"{base}/documents/{document}", {"json": text}),
         "delete": ("DELETE", f"{base}/documents/{document}", {}),
-    }[walk.operation]
+    }
+    method, path, body = requests[walk.operation]
     return api.send(method, path, headers={"Idempotency-Key": key}, **body)
 
 
