@@ -8,6 +8,7 @@ import sys
 import click
 from flask import Flask
 
+from agenthub.cli_knowledge import kb
 from agenthub.core.errors import AgentHubError
 from agenthub.registry import SERVICES
 from agenthub.repositories.platform.founding import ensure_first_owner
@@ -70,6 +71,9 @@ def variables_command() -> None:
     """Print every environment variable with its default: the text of config/example.env."""
     for variable in VARIABLES:
         click.echo(f"# {variable.description}\n{variable.name}={variable.default}\n")
+
+
+cli.add_command(kb)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from agenthub.repositories.knowledge.erasing import ErasureRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
+from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
 from agenthub.repositories.platform.deployment_secrets import DEPLOYMENT_SECRETS
@@ -35,6 +36,7 @@ TABLES: Final = (
     INTENTS,
     TOMBSTONES,
     PINS,
+    SEGMENT_CHECKS,
     LEASES,
     GARBAGE,
     ErasureRepository.table,

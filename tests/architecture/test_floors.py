@@ -19,6 +19,11 @@ EVERY_TENANT_USERS = {
     "agenthub/repositories/platform/organizations.py": "organizations are the tenants",
     "agenthub/repositories/platform/deployment_secrets.py": "secrets of the deployment itself",
     "agenthub/repositories/platform/login_throttle.py": "attempts belong to an address",
+    "agenthub/cli_knowledge.py": "an operator looks after every knowledge base",
+    "agenthub/repositories/knowledge/collecting.py": "files name their knowledge base, not its tenant",
+    "agenthub/repositories/knowledge/holding.py": "as collecting",
+    "agenthub/repositories/knowledge/leases.py": "as collecting",
+    "agenthub/repositories/knowledge/upkeep.py": "as collecting",
 }
 # A cache that fails is a miss, whatever its client raises: pymemcache's races end in errors of many kinds.
 GOING_ON = {"agenthub/cache/fleet.py", "agenthub/cache/server.py"}

@@ -251,6 +251,7 @@ KNOWLEDGE: Final = (
         json=lambda place: {"ids": [place["chunk_id"]]},
         named={"chunk_id": lambda _, key: {"ids": [key]}},
     ),
+    Row("POST", f"{_BASE}/verify", "knowledge-bases:write", json=_said({})),
     Row("POST", f"{_BASE}/search", "search:query", json=_search, named={"document_id": _filtered}),
     Row("POST", "/api/embeddings", "embeddings:create", json=_said({"texts": ["one"]})),
     Row("GET", "/api/embeddings/models", "embeddings:create"),

@@ -22,6 +22,7 @@ from agenthub.repositories.knowledge.holding import Holdings, segment_files
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES, KnowledgeOperation
+from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS, SegmentCheckRepository
 from agenthub.storage.contract import (
     ALL,
     MAX_PAGE,
@@ -121,7 +122,8 @@ class Collector:
         base = self._base(kb_id)
         if base is None or base.state == "deleted":
             return set()
-        return self._holdings.of(base, self._storage.now()).files | self._holdings.originals(base)
+        quarantined = segment_files(SegmentCheckRepository(self._storage).quarantined(base))
+        return self._holdings.of(base, self._storage.now()).files | self._holdings.originals(base) | quarantined
 
     # --- marks ---
 
@@ -215,7 +217,7 @@ class Collector:
         """The end of a deleted knowledge base whose files are gone; its own row stays, so that its id is never used again."""
         if not self._storage.count(OPERATIONS, base.tenant_id, Compare("knowledge_base_id", "eq", base.id)):
             return
-        tables = (DocumentRepository.table, DOCUMENT_HISTORY, TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, OPERATIONS)
+        tables = (DocumentRepository.table, DOCUMENT_HISTORY, TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, SEGMENT_CHECKS, OPERATIONS)
         own = Compare("knowledge_base_id", "eq", base.id)
         self._storage.commit([DeleteWhere(table, base.tenant_id, own) for table in tables])
 

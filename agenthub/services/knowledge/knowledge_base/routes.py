@@ -9,7 +9,7 @@ from flask import Blueprint
 from agenthub.core.errors import AlreadyExists
 from agenthub.repositories.base import Page, all_of, equal_if
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
-from agenthub.services.knowledge.knowledge_base import bundle_routes, time_routes
+from agenthub.services.knowledge.knowledge_base import bundle_routes, time_routes, verify_routes
 from agenthub.services.knowledge.knowledge_base.logic import create
 from agenthub.services.knowledge.knowledge_base.schemas import (
     KnowledgeBaseCreate,
@@ -22,7 +22,7 @@ from agenthub.web.declare import accepts, requires, returns, takes
 from agenthub.web.schema import ListOf
 
 bp = Blueprint("knowledge_bases", __name__)
-BLUEPRINTS: Final = tuple(("/api/knowledge-bases", one) for one in (bp, time_routes.bp, bundle_routes.bp))
+BLUEPRINTS: Final = tuple(("/api/knowledge-bases", one) for one in (bp, time_routes.bp, bundle_routes.bp, verify_routes.bp))
 
 
 @bp.post("")
