@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile, ModelMismatch, VolumeUnavailable
 from agenthub.core.observe import Observer
 from agenthub.rag.chunks import ChunkLines
 from agenthub.rag.columns import Columns
-from agenthub.rag.faiss_codec import VectorIndex, build_index, open_index
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.segment import CHUNKS, FILTERS, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, analyzer_of, read_header
-from agenthub.rag.vectors import decode_vectors
+from agenthub.rag.vector_index import Measured, VectorIndex, make_index, open_index
+from agenthub.rag.vectors import Vectors, decode_vectors
 from agenthub.rag.volume import Volume
 
 _log = logging.getLogger("agenthub.rag")
@@ -70,7 +71,7 @@ class _Opening:
         keywords = self._derived(KEYWORDS, self._keywords, self._rebuilt_keywords)
         columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
         chunk_bytes = self._header.files[CHUNKS].length_bytes + 8 * self._header.chunk_count
-        size_bytes = index.data.nbytes + keywords.size_bytes + columns.size_bytes + chunk_bytes
+        size_bytes = index.size_bytes + keywords.size_bytes + columns.size_bytes + chunk_bytes
         return OpenSegment(self._header, index, self._lines, keywords, columns, size_bytes)
 
     def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
@@ -83,14 +84,18 @@ class _Opening:
 
     def _index(self) -> VectorIndex:
         header = self._header
-        return open_index(self._volume.load(self._kb_id, header.files[INDEX]), header.index, header.chunk_count, header.dimension)
+        return self._opened(self._volume.load(self._kb_id, header.files[INDEX]), header.index, header.measured)
 
     def _rebuilt_index(self) -> VectorIndex:
+        made = make_index(self._vectors())
+        return self._opened(np.frombuffer(made.data, dtype=np.uint8), made.kind, made.facts)
+
+    def _opened(self, data: NDArray[np.uint8], kind: str, facts: Measured | None) -> VectorIndex:
+        return open_index(data, kind, facts, (self._header.chunk_count, self._header.dimension), self._vectors)
+
+    def _vectors(self) -> Vectors:
         header = self._header
-        data = self._volume.load(self._kb_id, header.files[VECTORS])
-        vectors = decode_vectors(data, header.chunk_count, header.dimension)
-        rebuilt = np.frombuffer(build_index(vectors, "flat"), dtype=np.uint8)
-        return open_index(rebuilt, "flat", header.chunk_count, header.dimension)
+        return decode_vectors(self._volume.load(self._kb_id, header.files[VECTORS]), header.chunk_count, header.dimension)
 
     def _keywords(self) -> KeywordIndex:
         header = self._header

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agenthub.rag.choosing import Chosen
 from agenthub.rag.vectors import Vectors
 from agenthub.rag.views import SegmentView
-
-_OVERFETCH_ROWS: Final = 200
-"""Up to this many excluded rows it is quicker to ask for that many more than to have every row tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +31,15 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A segment with the rows a request may find (None: all), and how many."""
+    """A segment with the rows a request may find (None: all)."""
 
     view: SegmentView
-    rows: NDArray[np.bool_] | None
-    count: int
+    chosen: Chosen | None
+
+    @property
+    def count(self) -> int:
+        """How many rows that are."""
+        return self.view.segment.count if self.chosen is None else self.chosen.count
 
 
 def best(places: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Ranked:
@@ -63,15 +64,5 @@ def nearest(live: Sequence[Live], queries: Vectors, count: int, brute_force_frac
 
 def _candidates(live: Live, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:
     """A segment's best `count` live rows at least, as scores and places; the place -1 stands for none."""
-    view, total = live.view, live.view.segment.count
-    index = view.segment.index
-    if live.rows is None or live.count == total:
-        scores, rows = index.search(queries, count)
-    elif live.count <= max(count, total * brute_force_fraction):
-        scores, rows = index.search_rows(queries, np.flatnonzero(live.rows), count)
-    elif total - live.count <= _OVERFETCH_ROWS:
-        scores, rows = index.search(queries, count + total - live.count)
-        rows = np.where(live.rows[rows], rows, -1)
-    else:
-        scores, rows = index.search(queries, count, live.rows)
-    return scores, np.where(rows >= 0, rows + view.start, -1)
+    scores, rows = live.view.segment.index.nearest(queries, count, live.chosen, brute_force_fraction)
+    return scores, np.where(rows >= 0, rows + live.view.start, -1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -17,17 +17,17 @@ from agenthub.core.ids import random_name
 from agenthub.rag.analysis import Analyzer
 from agenthub.rag.chunks import Chunk, ChunkLines, encode_chunks
 from agenthub.rag.columns import Columns
-from agenthub.rag.faiss_codec import build_index, choose_index
 from agenthub.rag.fields import Fields
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.manifest import SegmentEntry
 from agenthub.rag.references import FileRef
+from agenthub.rag.vector_index import Measured, make_index
 from agenthub.rag.vectors import unit_vectors
 from agenthub.rag.volume import Volume
 
 __all__ = ["Chunk", "SegmentEntry", "SegmentHeader", "analyzer_of", "file_of", "read_header", "write_segment"]
 
-SEGMENT_FORMAT: Final = 1
+_FORMATS: Final = {"flat": 1, "ivf": 2}  # by kind of index: readers of format 1 know the first only
 METRIC: Final = "cosine"
 HEADER: Final = "segment.json"
 VECTORS: Final = "vectors.f32"
@@ -50,12 +50,13 @@ class SegmentHeader:
     analyzer: str
     index: str
     files: Mapping[str, FileRef]
+    measured: Measured | None = None
 
     def encode(self) -> bytes:
         """The header's bytes."""
         files = {name: {"length_bytes": ref.length_bytes, "sha256": ref.sha256} for name, ref in self.files.items()}
-        fields = {
-            "format": SEGMENT_FORMAT,
+        fields: dict[str, Any] = {
+            "format": _FORMATS[self.index],
             "id": self.id,
             "chunk_count": self.chunk_count,
             "signature": self.signature,
@@ -66,6 +67,9 @@ class SegmentHeader:
             "index": self.index,
             "files": files,
         }
+        if self.measured is not None:
+            probes = [{"depth": depth, "lists": lists} for depth, lists in self.measured.probes]
+            fields["measured"] = {"probes": probes, "reach_millionths": round(self.measured.reach * 1e6)}
         return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
@@ -75,7 +79,7 @@ class SegmentHeader:
         Raises: CorruptFile when it is another segment's, damaged, or of a format this version doesn't know.
         """
         fields = Fields.parse(data, entry.header.name)
-        if fields.number("format") != SEGMENT_FORMAT or fields.text("metric") != METRIC:
+        if fields.number("format") not in _FORMATS.values() or fields.text("metric") != METRIC:
             raise CorruptFile(f"{entry.header.name} has a format this version of AgentHub does not know")
         files = fields.below("files")
         header = cls(
@@ -87,6 +91,7 @@ class SegmentHeader:
             analyzer=fields.text("analyzer"),
             index=fields.text("index"),
             files={name: _reference(entry.id, name, files.below(name)) for name in FILES},
+            measured=_measured(fields),
         )
         if (header.id, header.chunk_count) != (entry.id, entry.chunk_count) or entry.header.name != file_of(entry.id, HEADER):
             raise CorruptFile(f"{entry.header.name} does not belong to the segment that names it")
@@ -100,6 +105,14 @@ def file_of(segment_id: str, name: str) -> str:
 
 def _reference(segment_id: str, name: str, fields: Fields) -> FileRef:
     return FileRef(file_of(segment_id, name), fields.number("length_bytes"), fields.sha256("sha256"))
+
+
+def _measured(fields: Fields) -> Measured | None:
+    if not fields.has("measured"):
+        return None
+    found = fields.below("measured")
+    probes = tuple((pair.number("depth"), pair.number("lists")) for pair in found.objects("probes"))
+    return Measured(probes, found.number("reach_millionths") / 1e6)
 
 
 @cache
@@ -131,16 +144,16 @@ def write_segment(
         raise InvalidInput("a segment has at least one chunk and a vector for each", field="items")
     units = unit_vectors(np.asarray(vectors))
     lines = encode_chunks(chunks)
-    analyzer, kind = analyzer_of(language), choose_index(len(units))
+    analyzer, index = analyzer_of(language), make_index(units)
     rows = list(ChunkLines(np.frombuffer(lines, dtype=np.uint8), len(chunks)).chunks())
     contents = {
         VECTORS: units.astype("<f4", copy=False).data.cast("B"),
         CHUNKS: memoryview(lines),
-        INDEX: build_index(units, kind),
+        INDEX: index.data,
         KEYWORDS: memoryview(KeywordIndex.of((chunk.searched_text for chunk in rows), analyzer).encode()),
         FILTERS: memoryview(Columns.of(rows).encode()),
     }
-    draft = SegmentHeader(random_name(), len(chunks), signature, units.shape[1], language, analyzer.signature, kind, {})
+    draft = SegmentHeader(random_name(), len(chunks), signature, units.shape[1], language, analyzer.signature, index.kind, {}, index.facts)
     return _put_files(volume, kb_id, draft, contents)
 
 
@@ -151,10 +164,7 @@ def _put_files(volume: Volume, kb_id: str, draft: SegmentHeader, contents: Mappi
         for name, data in contents.items():
             written[name] = volume.put_new(kb_id, file_of(draft.id, name), data)
         failpoint("segment.header")
-        complete = SegmentHeader(
-            draft.id, draft.chunk_count, draft.signature, draft.dimension, draft.language, draft.analyzer, draft.index, written
-        )
-        header = volume.put_new(kb_id, file_of(draft.id, HEADER), complete.encode())
+        header = volume.put_new(kb_id, file_of(draft.id, HEADER), replace(draft, files=written).encode())
     except BaseException:
         volume.discard(kb_id, list(written.values()))
         raise

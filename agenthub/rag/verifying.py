@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from agenthub.core.errors import AgentHubError, CorruptFile
 from agenthub.rag.chunks import ChunkLines
 from agenthub.rag.columns import Columns
-from agenthub.rag.faiss_codec import open_index
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.references import Pointer
 from agenthub.rag.segment import CHUNKS, FILTERS, HEADER, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, read_header
+from agenthub.rag.vector_index import check_index
 from agenthub.rag.vectors import decode_vectors
 from agenthub.rag.volume import Volume
 
@@ -122,9 +122,7 @@ class _Check:
 
     def _index(self, vectors: Rows | None) -> None:
         header = self._header
-        index = open_index(self._load(INDEX), header.index, header.chunk_count, header.dimension)
-        if vectors is not None and not np.array_equal(index.vectors, vectors):
-            raise CorruptFile("it has other vectors than vectors.f32")
+        check_index(self._load(INDEX), header.index, header.measured, (header.chunk_count, header.dimension), vectors)
 
     def _filters(self, lines: ChunkLines | None) -> None:
         stored = Columns.decode(self._load(FILTERS), self._header.chunk_count)

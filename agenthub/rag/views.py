@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agenthub.rag.choosing import Chosen
 from agenthub.rag.opened import OpenSegment
 
 
@@ -19,11 +20,13 @@ class SegmentView:
     start: int
     visible: NDArray[np.bool_] | None
     visible_count: int
+    chosen: Chosen | None
 
     @classmethod
     def of(cls, key: str, segment: OpenSegment, start: int, visible: NDArray[np.bool_] | None) -> SegmentView:
         """The view with its rows counted."""
-        return cls(key, segment, start, visible, segment.count if visible is None else int(np.count_nonzero(visible)))
+        chosen = None if visible is None else Chosen.of(visible)
+        return cls(key, segment, start, visible, segment.count if chosen is None else chosen.count, chosen)
 
     def visible_rows(self, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Those of the rows that are visible."""

@@ -32,6 +32,7 @@ SECOND = [
     Chunk("02a", None, "灯台の光 shines over the harbour.", {"author": {"name": "Mori"}, "page": 2**40}),
     Chunk("01b", "doc1", "Ships passed the reef; the lighthouse warned them.", {"lang": "en", "page": 3}),
 ]
+MANY = [Chunk(f"03{n:04}", f"log{n // 50}", f"Entry {n}: buoy {n % 7} seen.", {"page": n}) for n in range(2100)]
 VECTORS = np.array([[1, 0, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 3, 4], [0.5, 0.5, 0.5, 0.5], [0.8, 0, 0.6, 0]], dtype=np.float32)
 QUERIES: tuple[dict[str, Any], ...] = (
     {"mode": "semantic", "filter": None},
@@ -60,10 +61,11 @@ def answers(engine: KnowledgeEngine, pointer: Pointer, tombstones: list[Tombston
 
 
 def main(folder: Path) -> None:
-    """Write the volume, and what the repository would hold, to an empty folder."""
+    """Write the volume, and what the repository would hold, to an empty folder. Format 1 lacks the large segment."""
     engine = KnowledgeEngine(Volume(folder / "volume"), RagSettings())
     pointer = engine.put_manifest(KB, Manifest.empty(KB, SIGNATURE, "operation1", NOW))
-    for chunks, rows in ((FIRST, VECTORS[:3]), (SECOND, VECTORS[3:])):
+    many = np.random.default_rng(2).normal(size=(len(MANY), 4)).astype(np.float32)
+    for chunks, rows in ((FIRST, VECTORS[:3]), (SECOND, VECTORS[3:]), (MANY, many)):
         entry = engine.write_segment(KB, chunks, rows, signature=SIGNATURE, language="english")
         manifest = engine.read_manifest(KB, pointer).successor(added=[entry], operation_id=f"operation{len(chunks)}", now=NOW)
         pointer = engine.put_manifest(KB, manifest)

@@ -6,8 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile, InvalidInput
+from agenthub.rag.choosing import Chosen
 from agenthub.rag.configuration import RagSettings
-from agenthub.rag.faiss_codec import build_index, choose_index, open_index
+from agenthub.rag.faiss_codec import build_flat, open_index
 from agenthub.rag.vectors import decode_vectors, unit_vectors
 from tests.rag.samples import DIMENSION, vectors
 
@@ -16,7 +17,7 @@ QUERY = unit_vectors(vectors(1, 2))
 
 
 def file_of(rows: NDArray[np.float32] = ROWS) -> NDArray[np.uint8]:
-    return np.frombuffer(build_index(rows, choose_index(len(rows))), dtype=np.uint8).copy()
+    return np.frombuffer(build_flat(rows), dtype=np.uint8).copy()
 
 
 def test_an_index_is_used_in_place() -> None:
@@ -32,7 +33,7 @@ def test_an_index_is_used_in_place() -> None:
 def test_none_stands_where_too_few_are_live() -> None:
     live = np.zeros(20, dtype=np.bool_)
     live[[3, 5]] = True
-    _, rows = open_index(file_of(), "flat", 20, DIMENSION).search(QUERY, 4, live)
+    _, rows = open_index(file_of(), "flat", 20, DIMENSION).search(QUERY, 4, Chosen.of(live))
     assert sorted(rows[0].tolist()) == [-1, -1, 3, 5]
     _, few = open_index(file_of(), "flat", 20, DIMENSION).search_rows(QUERY, np.array([3, 5]), 4)
     assert sorted(few[0].tolist()) == [3, 5]
