@@ -21,8 +21,8 @@ run: $(STAMPS)/model ## Serve all services on http://localhost:5000 with embedde
 	@AGENTHUB_HOST="$${AGENTHUB_HOST:-127.0.0.1}" exec $(BIN)/python -m gunicorn -c config/gunicorn.py wsgi:app
 
 .PHONY: test
-test: check servers ## Everything that must hold: make check, then all tests (TESTS=tests/rag for a part)
-	$(BIN)/python -m pytest $(TESTS)
+test: check servers ## make check, then all tests but the torture (TESTS=tests/rag for a part)
+	$(BIN)/python -m pytest -m "not torture" $(TESTS)
 
 .PHONY: check
 check: $(STAMPS)/development ## Format, lint, types, import contracts, architecture tests
@@ -46,7 +46,7 @@ bench: $(STAMPS)/development ## Measure retrieval (nDCG@10) through the HTTP API
 	$(BIN)/python -m benchmarks.retrieval --start
 
 .PHONY: torture
-torture: $(STAMPS)/development servers ## The crash tests alone: kill -9 at every step of every write
+torture: $(STAMPS)/development servers ## The long tests: kill -9 at every single step of every write, on every backend
 	$(BIN)/python -m pytest -m torture $(TESTS)
 
 .PHONY: lock

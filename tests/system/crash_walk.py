@@ -89,7 +89,7 @@ def in_child(run: Callable[[], None]) -> int:
 
 def attempt(walk: Walk, api: Api, base: str, document: str, step: int) -> None:
     failpoints.arm(f"all=kill@{step}")
-    response = act(walk, api, base, document, f"key-{step}")
+    response = act(walk, api, base, document, f"{walk.operation}-{step}")
     failpoints.arm("")
     assert response.status_code < 300, response.get_data(as_text=True)
 
@@ -114,14 +114,14 @@ def check(walk: Walk, api: Api, base: str, document: str, step: int, finished: b
     walk.expect(before in allowed, step, f"half a write is visible: {before}")
     if finished:
         walk.expect(before == allowed[-1], step, f"an acknowledged write is lost: {before}")
-    retry = act(walk, api, base, document, f"key-{step}")
+    retry = act(walk, api, base, document, f"{walk.operation}-{step}")
     walk.expect(retry.status_code < 300, step, f"the retry was refused: {retry.status_code} {retry.get_data(as_text=True)[:300]}")
     walk.expect(texts(api, base) == allowed[-1], step, f"the retry was not applied exactly once: {texts(api, base)}")
     counted = api.get(base)["chunk_count"]
     walk.expect(counted == len(allowed[-1]), step, f"the row counts {counted} chunks, searches see {len(allowed[-1])}")
     if walk.operation in ("create", "import"):
         names = [item["name"] for item in api.get("/api/knowledge-bases?limit=200")["items"]]
-        walk.expect(names.count(f"made key-{step}") == 1, step, "the knowledge base is missing or doubled")
+        walk.expect(names.count(f"made {walk.operation}-{step}") == 1, step, "the knowledge base is missing or doubled")
         answer = retry.get_json()
         made = f"/api/knowledge-bases/{answer.get('knowledge_base', answer)['id']}"
         walk.expect(texts(api, made) == ([OLD] if walk.operation == "import" else []), step, "it has other contents")
