@@ -42,8 +42,10 @@ migrate: $(STAMPS)/runtime ## Bring the schema of DATABASE_URL to this release (
 	@$(BIN)/python -m agenthub.cli migrate
 
 .PHONY: bench
-bench: $(STAMPS)/development ## Measure retrieval (nDCG@10) through the HTTP API against its targets
+bench: $(STAMPS)/development ## Measure retrieval (nDCG@10), then speed against Chroma, pgvector, FAISS and Flask (OPTIONS=--quick; docs/benchmarks.md)
+	@scripts/install_wrk.sh
 	$(BIN)/python -m benchmarks.retrieval --start
+	$(BIN)/python -m benchmarks.peers $(OPTIONS)
 
 .PHONY: torture
 torture: $(STAMPS)/development servers ## The long tests: kill -9 at every single step of every write, on every backend
