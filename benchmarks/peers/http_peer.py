@@ -110,7 +110,7 @@ class HttpPeer:
             raise BenchmarkFailure(f"{self.name} acknowledged an item that it does not find")
         searchable = seconds + time.perf_counter() - acknowledged
         quiet_seconds = 3.0
-        await_idle(self.process_ids(), SETTLE_SECONDS, quiet_seconds)
+        await_idle(self.process_ids, SETTLE_SECONDS, quiet_seconds)
         return Ingested(searchable, max(searchable, seconds + time.perf_counter() - acknowledged - quiet_seconds))
 
     def prepare(self, workload: Workload) -> None:

@@ -94,7 +94,7 @@ class Pgvector:
             cursor.execute("ANALYZE items")
             seconds += time.perf_counter() - started
         connection.close()
-        await_idle(self.process_ids(), SETTLE_SECONDS)
+        await_idle(self.process_ids, SETTLE_SECONDS)
         return Ingested(seconds, seconds)
 
     def tune(self, workload: Workload) -> Tuned:

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,34 +79,39 @@ def memory_bytes(process_ids: Sequence[int]) -> dict[str, int]:
     """Resident (`rss`) and proportional (`pss`, what several share counted once) memory of these processes together."""
     totals = {"rss": 0, "pss": 0}
     for process_id in process_ids:
-        for line in Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines():
+        for line in _told(process_id, "smaps_rollup").splitlines():
             name, _, rest = line.partition(":")
             if name.lower() in totals:
                 totals[name.lower()] += int(rest.split()[0]) * 1024
     return totals
 
 
-def cpu_seconds(process_ids: Sequence[int]) -> float:
-    """Processor time these processes have used."""
-    ticks = 0
-    for process_id in process_ids:
-        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks * _TICK_SECONDS
+def cpu_seconds(process_ids: Sequence[int]) -> dict[int, float]:
+    """Processor time that each of these processes has used, without those that have ended."""
+    told = {process_id: _told(process_id, "stat").rpartition(")")[2].split() for process_id in process_ids}
+    return {process_id: (int(fields[11]) + int(fields[12])) * _TICK_SECONDS for process_id, fields in told.items() if fields}
 
 
-def await_idle(process_ids: Sequence[int], limit_seconds: float, quiet_seconds: float = 3.0) -> None:
-    """Return when these processes use next to no processor time any more: what they do in the background is done.
+def await_idle(process_ids: Callable[[], Sequence[int]], limit_seconds: float, quiet_seconds: float = 3.0) -> None:
+    """Return when these processes, old and new, use next to no processor time: what they do in the background is done.
 
     Raises: BenchmarkFailure when they are still at it after the limit.
     """
     end = time.monotonic() + limit_seconds
     while time.monotonic() < end:
-        before = cpu_seconds(process_ids)
+        before = cpu_seconds(process_ids())
         time.sleep(quiet_seconds)
-        if cpu_seconds(process_ids) - before <= IDLE_SHARE * quiet_seconds:
+        used = sum(seconds - before.get(process_id, 0.0) for process_id, seconds in cpu_seconds(process_ids()).items())
+        if used <= IDLE_SHARE * quiet_seconds:
             return
     raise BenchmarkFailure(f"a server was still busy {limit_seconds:.0f} s after the last write")
+
+
+def _told(process_id: int, name: str) -> str:
+    """What /proc tells of a process; nothing when it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process_id}/{name}").read_text()
+    return ""
 
 
 def disk_bytes(folder: Path) -> int:

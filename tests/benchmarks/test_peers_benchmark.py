@@ -15,7 +15,7 @@ from benchmarks.peers import __main__ as benchmark
 from benchmarks.peers.contract import BenchmarkFailure, Ingested, Kind, Load, Rate, Tuned
 from benchmarks.peers.http_load import _rate
 from benchmarks.peers.pgvector import _row
-from benchmarks.peers.processes import await_idle, disk_bytes, family, memory_bytes
+from benchmarks.peers.processes import await_idle, cpu_seconds, disk_bytes, family, memory_bytes
 from benchmarks.peers.rounds import Plan, Result, run
 from benchmarks.peers.table import growth, ratios, table
 from benchmarks.peers.workload import WANTED_CATEGORY, Workload, item_number, make_workload, recall
@@ -67,7 +67,8 @@ def test_processes_are_weighed(tmp_path: Path) -> None:
     assert weighed["rss"] >= weighed["pss"] > 1_000_000
     (tmp_path / "file").write_bytes(b"x" * 10_000)
     assert disk_bytes(tmp_path) >= 10_000
-    await_idle([], 1, 0.01)
+    assert cpu_seconds([os.getpid(), 2**22 + 1]).keys() == {os.getpid()}  # one that has ended is left out
+    await_idle(list, 1, 0.01)
 
 
 class FakePeer:
