@@ -126,7 +126,9 @@ class Resources:
         return _found(f"{module}:UpkeepThread")(upkeep, enabled=self.settings.maintenance)
 
     def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> None:
-        """Overwrite what the embedding cache keeps of a knowledge base's texts."""
+        """Overwrite what the embedding cache keeps of a knowledge base's texts, and put all kept results out of use."""
+        if "cache" in self.needs:
+            self.cached.flush(_found("agenthub.cache.policy:RESULT"))
         if base.embedding_model is not None and "embedders" in self.needs:
             self.embedders.forget(base.embedding_model, texts)
 

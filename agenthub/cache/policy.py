@@ -3,6 +3,7 @@
 | kind | whose | key | holds | for |
 |---|---|---|---|---|
 | `embedding` | everyone's | SHA-256 of the model's signature and the text | little-endian float32 | 7 days |
+| `result` | the tenant's | knowledge base, generation, manifest's hash, release, the whole request | the answer's JSON | 10 minutes |
 
 Every key is the SHA-256 of what its value depends on, so an entry is never wrong, only unused: nothing relies on a delete. Who is signed
 in and what they may do is not here on purpose: it is read from the database in every request (docs/adr/0011-cache.md).
@@ -10,12 +11,14 @@ in and what they may do is not here on purpose: it is read from the database in 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agenthub.cache.contract import Cache
 from agenthub.cache.keys import CacheKeys, ScopedCache
-from agenthub.core.types import EVERY_TENANT
+from agenthub.cache.single_flight import SingleFlight
+from agenthub.core.types import EVERY_TENANT, TenantId
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,10 @@ class Kind:
 
 
 EMBEDDING: Final = Kind("embedding", 1, 7 * 86_400.0)
-KINDS: Final = (EMBEDDING,)
+RESULT: Final = Kind("result", 1, 600.0)
+"""Short because a text erased from a knowledge base may stand in it: flushed then, and gone from every server after this time."""
+
+KINDS: Final = (EMBEDDING, RESULT)
 
 
 class CachePolicy:
@@ -37,10 +43,26 @@ class CachePolicy:
     def __init__(self, cache: Cache, keys: CacheKeys) -> None:
         self.cache = cache
         self.keys = keys
+        self._results: SingleFlight[tuple[bytes, bool]] = SingleFlight()
 
     def embeddings(self) -> ScopedCache:
         """Vectors by name, shared by all tenants: a vector says nothing about who had its text embedded."""
         return ScopedCache(self.cache, self.keys, EVERY_TENANT, EMBEDDING.name, EMBEDDING.version)
+
+    def result(self, tenant_id: TenantId, name: Sequence[str], make: Callable[[], tuple[bytes, bool]]) -> bytes:
+        """The result of that name: kept, or made by one of the threads that ask for it now. `make` says also whether to keep it.
+
+        Raises: what `make` raises.
+        """
+        key = self.keys.key(tenant_id, RESULT.name, RESULT.version, *name)
+        found = self.cache.get_many([key]).get(key)
+        return found if found is not None else self._results.get(key, lambda: self._kept(key, make))[0]
+
+    def _kept(self, key: str, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
+        value, keep = make()
+        if keep:
+            self.cache.set_many({key: value}, RESULT.ttl_seconds)
+        return value, keep
 
     def flush(self, kind: Kind) -> bool:
         """Forget all entries of a kind; False when the cache can't be told."""

@@ -90,6 +90,10 @@ class Repository(Generic[E]):
         row = self._storage.get(self.table, tenant_id, key)
         return self.from_row(row) if row else None
 
+    def foreseen(self, row: Row) -> E | None:
+        """The entity of a row that was read elsewhere in this request, under the rules of `find`."""
+        return self.from_row(row)
+
     def get_many(self, tenant_id: TenantScope, keys: Sequence[str]) -> dict[str, E]:
         """Those of the entities that exist, by id; at most 1000 ids."""
         rows = self._storage.get_many(self.table, tenant_id, keys)

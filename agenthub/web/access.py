@@ -8,13 +8,15 @@ from typing import Any, Final, Protocol, TypeVar
 from flask import current_app, g, has_request_context, request
 
 from agenthub.core.errors import Unauthenticated
+from agenthub.repositories.base import Repository
 from agenthub.repositories.operations import Actor, Operation
 from agenthub.repositories.platform.principals import Principal
 from agenthub.resources import Resources
-from agenthub.storage.contract import Storage
+from agenthub.storage.contract import Row, Storage
 
 EXTENSION: Final = "agenthub"
 R_co = TypeVar("R_co", covariant=True)
+E = TypeVar("E")
 
 
 class RepositoryType(Protocol[R_co]):
@@ -31,6 +33,7 @@ class RequestState:
     started_seconds: float
     principal: Principal | None = None
     operation: Operation = field(default_factory=Operation)
+    foreseen: Row | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,6 +74,12 @@ def operation() -> Operation:
 def repository(kind: RepositoryType[R_co]) -> R_co:
     """A repository over the process's storage that commits under this request's operation."""
     return kind(resources().storage, operation())
+
+
+def foreseen(kind: type[Repository[E]], key: str) -> E | None:
+    """What the statement that asked who calls found for a view that `foresees` it; None when it must be asked for."""
+    row = state().foreseen
+    return kind(resources().storage).foreseen(row) if row is not None and row[kind.table.key] == key else None
 
 
 def client_address() -> str:

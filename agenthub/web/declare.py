@@ -18,6 +18,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from agenthub.repositories.base import Repository
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 MAX_JSON_BYTES: Final = 1024 * 1024
@@ -69,6 +71,7 @@ class Declaration:
     free_path: frozenset[str] = frozenset()
     refuses: tuple[str, ...] = ()
     hidden: bool = False
+    foresees: tuple[type[Repository[Any]], str] | None = None
 
     def answer(self, status: int) -> Answered | None:
         """The declared answer of that status, if there is one."""
@@ -155,6 +158,11 @@ def free_path(*names: str) -> Callable[[View], View]:
 def refuses(*codes: str) -> Callable[[View], View]:
     """The view may also answer these error codes (`volume_full`, `model_mismatch`): for the OpenAPI document."""
     return lambda view: _note(view, refuses=(*declaration_of(view).refuses, *codes))
+
+
+def foresees(kind: type[Repository[Any]], parameter: str) -> Callable[[View], View]:
+    """The view needs the row whose id is this path parameter: it is read in the statement that asks who calls; see `access.foreseen`."""
+    return lambda view: _note(view, foresees=(kind, parameter))
 
 
 def undocumented() -> Callable[[View], View]:

@@ -5,12 +5,14 @@ Denied by default: an application with a view that says nothing about access is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Flask, Response, request
 
 from agenthub.core.errors import PermissionDenied, Unauthenticated
+from agenthub.core.ids import is_id
+from agenthub.repositories.base import Repository
 from agenthub.repositories.operations import Operation
 from agenthub.repositories.platform.audit_events import note_refusal
 from agenthub.repositories.platform.principals import Principal, Principals
@@ -42,7 +44,7 @@ def install_guard(app: Flask) -> None:
 
 def _guarded(view: Callable[..., Any], declaration: Declaration) -> Callable[..., Response]:
     def run(**path: Any) -> Response:
-        admit(declaration.access)
+        admit(declaration.access, _foresight(declaration, path))
         check_path(path, declaration.free_path)
         query = read_query(declaration.query)
         received = read_body(declaration.body)
@@ -64,8 +66,15 @@ def respond(declaration: Declaration, result: Any) -> Response:
     return render(declaration, result).response()
 
 
-def admit(access: Access | None) -> None:
-    """Return if the caller may call, noting who it is.
+def _foresight(declaration: Declaration, path: Mapping[str, Any]) -> tuple[type[Repository[Any]], str] | None:
+    """The row to read beside the caller, where the view wants one and the path names one."""
+    if declaration.foresees is None or not is_id(path[declaration.foresees[1]]):
+        return None
+    return declaration.foresees[0], path[declaration.foresees[1]]
+
+
+def admit(access: Access | None, beside: tuple[type[Repository[Any]], str] | None = None) -> None:
+    """Return if the caller may call, noting who it is, and the row to read `beside` it.
 
     Raises: Unauthenticated without a valid credential; PermissionDenied when the principal lacks the permission.
     """
@@ -74,13 +83,13 @@ def admit(access: Access | None) -> None:
     if access.kind == "public":
         state().operation = Operation(actor_of(None))
         return
-    caller = authenticate()
+    caller = authenticate(beside)
     if access.kind == "permission" and access.permission not in caller.permissions:
         _note_refusal(caller, access.permission)
         raise PermissionDenied(f"this needs the permission {access.permission}")
 
 
-def authenticate() -> Principal:
+def authenticate(beside: tuple[type[Repository[Any]], str] | None = None) -> Principal:
     """The principal of the request's bearer token, which is then the request's principal.
 
     Raises: Unauthenticated when there is none, or it is no longer valid.
@@ -88,7 +97,11 @@ def authenticate() -> Principal:
     token = bearer_token()
     if token is None:
         raise Unauthenticated("this needs a session token or an API key: Authorization: Bearer TOKEN")
-    caller = Principals(resources().storage, resources().clock).find(token)
+    principals = Principals(resources().storage, resources().clock)
+    if beside is None:
+        caller = principals.find(token)
+    else:
+        caller, state().foreseen = principals.find_with(token, beside[0].table, beside[1])
     if caller is None:
         raise Unauthenticated("this token is not valid, or no longer")
     state().principal = caller

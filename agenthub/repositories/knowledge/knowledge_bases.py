@@ -13,7 +13,7 @@ from agenthub.rag.references import Pointer
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of
 from agenthub.repositories.knowledge.ledger import OPERATIONS, ChangeKind, KnowledgeOperation
 from agenthub.repositories.operations import Operation, row_of
-from agenthub.storage.contract import ALL, Compare, Filter, Insert, Order, Table, Update, Write
+from agenthub.storage.contract import ALL, Compare, Filter, Insert, Order, Row, Table, Update, Write
 
 State = Literal["active", "importing", "deleted"]
 ACTIVE: Final[Filter] = Compare("state", "eq", "active")
@@ -135,6 +135,11 @@ class KnowledgeBaseRepository(Repository[KnowledgeBase]):
         """The knowledge base of that id, or None when it is missing, deleted or another tenant's."""
         found = Repository.find(self, tenant_id, key)
         return found if found and found.state == "active" else None
+
+    def foreseen(self, row: Row) -> KnowledgeBase | None:
+        """As `find`."""
+        base = self.from_row(row)
+        return base if base.state == "active" else None
 
     def get_many(self, tenant_id: TenantScope, keys: Sequence[str]) -> dict[str, KnowledgeBase]:
         """Those that exist and are not deleted, by id."""

@@ -28,17 +28,27 @@ class Snapshots:
         self._engine = engine
         self._bases = KnowledgeBaseRepository(storage)
 
-    def open(self, tenant_id: TenantId, knowledge_base_id: str, *, min_generation: int = 0) -> tuple[KnowledgeBase, Searcher]:
-        """The knowledge base as it is now, and a searcher over that generation.
+    def current(self, tenant_id: TenantId, knowledge_base_id: str, min_generation: int, seen: KnowledgeBase | None = None) -> KnowledgeBase:
+        """The knowledge base as it is now, or as this request has `seen` it.
+
+        Raises: NotFound; Conflict, field `min_generation`, when that generation was not committed yet.
+        """
+        base = seen or self._bases.get(tenant_id, knowledge_base_id)
+        if base.generation < min_generation:
+            raise Conflict(f"the newest generation is {base.generation}", field="min_generation")
+        return base
+
+    def open(
+        self, tenant_id: TenantId, knowledge_base_id: str, *, min_generation: int = 0, seen: KnowledgeBase | None = None
+    ) -> tuple[KnowledgeBase, Searcher]:
+        """The knowledge base as it is now, or as this request has `seen` it, and a searcher over that generation.
 
         Raises: NotFound; Conflict, field `min_generation`, when that generation was not committed yet;
         VolumeUnavailable when its files can't be read, also after asking for newer ones.
         """
         failed_generation = -1
         for attempt in range(_TRIES):
-            base = self._bases.get(tenant_id, knowledge_base_id)
-            if base.generation < min_generation:
-                raise Conflict(f"the newest generation is {base.generation}", field="min_generation")
+            base = self.current(tenant_id, knowledge_base_id, min_generation, seen if attempt == 0 else None)
             try:
                 return base, self.at(base)
             except VolumeUnavailable:

@@ -16,8 +16,8 @@ from agenthub.repositories.platform.organizations import OPERATOR
 from agenthub.repositories.platform.roles import Role, permissions_of
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.tokens import SESSION_PREFIX, is_token, token_sha256
-from agenthub.storage.contract import Compare, Or, Row, Storage, Table, Update
-from agenthub.storage.queries.principals import API_KEY_PRINCIPAL, SESSION_PRINCIPAL
+from agenthub.storage.contract import Compare, Or, Question, Row, Storage, Table, Update
+from agenthub.storage.queries.principals import API_KEY_PRINCIPAL, SESSION_PRINCIPAL, with_row
 
 TOUCH_INTERVAL: Final = timedelta(minutes=1)
 """The use of a credential is noted at most this often."""
@@ -49,15 +49,32 @@ class Principals:
 
         Raises: StorageUnavailable when nobody can tell.
         """
+        return self._found(token, None, "")[0]
+
+    def find_with(self, token: str, table: Table, key: str) -> tuple[Principal | None, Row | None]:
+        """As `find`, and the row of that key in the principal's organization (None: there is none), in the same statement.
+
+        Raises: StorageUnavailable when nobody can tell.
+        """
+        principal, row = self._found(token, table, key)
+        if principal is None or row is None or row[f"row_{table.key}"] is None:
+            return principal, None
+        return principal, {column.name: row[f"row_{column.name}"] for column in table.columns}
+
+    def _found(self, token: str, table: Table | None, key: str) -> tuple[Principal | None, Row | None]:
         if not is_token(token):
-            return None
+            return None, None
         session = token.startswith(SESSION_PREFIX)
         question = SESSION_PRINCIPAL if session else API_KEY_PRINCIPAL
-        rows = self._storage.ask(question, {"secret_hash": token_sha256(token)})
+        parameters = {"secret_hash": token_sha256(token)}
+        if table is None:
+            rows = self._storage.ask(question, parameters)
+        else:
+            rows = self._storage.ask(_question_with(question, table), {**parameters, "row_key": key})
         if not rows or rows[0]["user_status"] != "active" or rows[0]["organization_status"] != "active":
-            return None
+            return None, None
         now = self._clock.now()
-        return self._of_session(rows[0], now) if session else self._of_key(rows[0], now)
+        return (self._of_session(rows[0], now) if session else self._of_key(rows[0], now)), rows[0]
 
     def _of_session(self, row: Row, now: datetime) -> Principal | None:
         if now >= row["idle_expires_at"] or now >= row["absolute_expires_at"]:
@@ -83,6 +100,17 @@ class Principals:
         stale = Or((Compare(column, "is_null"), Compare(column, "le", now - TOUCH_INTERVAL)))
         with suppress(NotFound, VersionConflict, StorageUnavailable):
             self._storage.commit([Update(table, TenantId(row["tenant_id"]), row["id"], {column: now, **changes}, where=stale)])
+
+
+_MADE: Final[dict[tuple[str, str], Question]] = {}
+
+
+def _question_with(question: Question, table: Table) -> Question:
+    """Made once for each table: a handful."""
+    key = (question.name, table.name)
+    if key not in _MADE:
+        _MADE[key] = with_row(question, table)
+    return _MADE[key]
 
 
 def _role_permissions(row: Row) -> frozenset[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from agenthub.storage.contract import Column, ColumnType, Question, Row
+from agenthub.storage.contract import Column, ColumnType, Question, Row, Table
 
 _OWNER_COLUMNS: Final = (
     Column("email", ColumnType.TEXT),
@@ -66,6 +67,35 @@ def _row(credential: Row, owner: Row, organization: Row) -> dict[str, Any]:
         "organization_status": organization["status"],
         "operator_mark": organization["operator_mark"],
     }
+
+
+def with_row(question: Question, table: Table) -> Question:
+    """The question and, in the same statement, the row of the same tenant that has the key `row_key`: its columns as `row_…`.
+
+    Without such a row those are None. So a request that needs both asks the database once.
+    """
+    statement = question.statements["sql"]
+    columns = ", ".join(f"found.{column.name} AS row_{column.name}" for column in table.columns)
+    # Names of our own tables and columns; what a caller sent is bound.
+    text = (
+        f"SELECT who.*, {columns} FROM ({statement}) AS who LEFT JOIN {table.name} AS found"  # noqa: S608
+        f" ON found.{table.key} = :row_key AND found.{table.tenant} = who.tenant_id"
+    )
+
+    def answer(rows_of: Callable[[str], Sequence[Row]], parameters: Mapping[str, Any]) -> Sequence[Row]:
+        return [
+            {**who, **{f"row_{column.name}": found[column.name] if found else None for column in table.columns}}
+            for who in question.memory(rows_of, parameters)
+            for found in [
+                next(
+                    (r for r in rows_of(table.name) if r[table.key] == parameters["row_key"] and r[table.tenant or ""] == who["tenant_id"]),
+                    None,
+                )
+            ]
+        ]
+
+    more = tuple(replace(column, name=f"row_{column.name}", nullable=True) for column in table.columns)
+    return Question(f"{question.name}_with_{table.name}", (*question.columns, *more), {"sql": text}, answer)
 
 
 SESSION_PRINCIPAL: Final = Question(

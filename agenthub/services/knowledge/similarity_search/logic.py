@@ -9,10 +9,11 @@ import orjson
 from numpy import float32
 from numpy.typing import NDArray
 
+from agenthub import __version__
 from agenthub.core.errors import InvalidInput
 from agenthub.core.types import TenantId
 from agenthub.rag.filters import parse_filter
-from agenthub.rag.searcher import Hit, SearchRequest
+from agenthub.rag.searcher import Hit, Searcher, SearchRequest
 from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.models import pinned_embedder
@@ -21,8 +22,10 @@ from agenthub.resources import Resources
 from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
 
 
-def search(resources: Resources, tenant_id: TenantId, knowledge_base_id: str, body: Search) -> tuple[int, bytes]:
-    """The generation searched, and the answer's JSON.
+def search(
+    resources: Resources, tenant_id: TenantId, knowledge_base_id: str, body: Search, seen: KnowledgeBase | None = None
+) -> tuple[int, bytes]:
+    """The generation searched, and the answer's JSON. `seen` is the knowledge base's row if this request read it already.
 
     Raises: NotFound; NotRetained for a `generation` of old; InvalidInput naming the field; Conflict when `min_generation` isn't
     there yet; ProviderFailure.
@@ -30,9 +33,28 @@ def search(resources: Resources, tenant_id: TenantId, knowledge_base_id: str, bo
     _check_shape(body)
     snapshots = Snapshots(resources.storage, resources.knowledge)
     if body.generation is not None:
-        base, searcher = snapshots.open_at(tenant_id, knowledge_base_id, body.generation)
-    else:
-        base, searcher = snapshots.open(tenant_id, knowledge_base_id, min_generation=body.min_generation or 0)
+        return _computed(resources, *snapshots.open_at(tenant_id, knowledge_base_id, body.generation), body)
+    base = snapshots.current(tenant_id, knowledge_base_id, body.min_generation or 0, seen)
+    if not resources.settings.result_cache:
+        return _computed(resources, *snapshots.open(tenant_id, base.id, seen=base), body)
+
+    def make() -> tuple[bytes, bool]:
+        opened, searcher = snapshots.open(tenant_id, base.id, seen=base)
+        generation, answer = _computed(resources, opened, searcher, body)
+        return generation.to_bytes(8, "big") + answer, opened.pointer == base.pointer
+
+    value = resources.cached.result(tenant_id, _name(base, body), make)
+    return int.from_bytes(value[:8], "big"), value[8:]
+
+
+def _name(base: KnowledgeBase, body: Search) -> tuple[str, ...]:
+    """All that an answer depends on. The manifest's hash tells apart what a restored database numbers the same."""
+    pointer = base.pointer
+    asked = body.model_dump_json(exclude={"min_generation", "generation"})
+    return (base.id, str(pointer.epoch), str(pointer.generation), pointer.sha256, base.signature, __version__, asked)
+
+
+def _computed(resources: Resources, base: KnowledgeBase, searcher: Searcher, body: Search) -> tuple[int, bytes]:
     mode, requests = _requests(resources, base, body)
     results = [[_hit(hit, body.include) for hit in hits] for hits in searcher.search(requests)]
     answer: dict[str, Any] = {"generation": searcher.generation, "mode": mode}

@@ -1,0 +1,184 @@
+"""Results kept under what they depend on: repeated searches are cheap, and no schedule shows an old one after a commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agenthub.core.ids import new_id
+from agenthub.rag.searcher import Searcher
+from agenthub.resources import Resources
+from tests.api import Api, make_app
+from tests.servers.memcached import MemcachedServer
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return Api(make_app(tmp_path_factory.mktemp("results"), AGENTHUB_SERVICES="knowledge.*,platform.authentication")).login()
+
+
+def new_base(api: Api, **texts: str) -> str:
+    created = api.post("/api/knowledge-bases", {"name": f"kb {new_id()}", "embedding_model": None, "dimension": 2}, 201)
+    base = f"/api/knowledge-bases/{created['id']}"
+    add(api, base, **texts)
+    return base
+
+
+def add(api: Api, base: str, **texts: str) -> None:
+    api.post(f"{base}/chunks", {"items": [{"id": key, "text": text, "vector": [1.0, 0.5]} for key, text in texts.items()]})
+
+
+def found(api: Api, base: str, query: str = "zebra") -> set[str]:
+    return {hit["chunk_id"] for hit in api.post(f"{base}/search", {"query": query, "mode": "keyword"})["hits"]}
+
+
+@contextmanager
+def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many requests reached the engine."""
+    seen: list[int] = []
+    real = Searcher.search
+
+    def counting(self: Searcher, requests: Any) -> Any:
+        seen.append(len(requests))
+        return real(self, requests)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Searcher, "search", counting)
+        yield seen
+
+
+def test_a_repeated_search_is_computed_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = new_base(api, a="a zebra")
+    with searches(monkeypatch) as computed:
+        answers = [api.post(f"{base}/search", {"query": "zebra", "mode": "keyword"}) for _ in range(3)]
+        assert len(computed) == 1
+        api.post(f"{base}/search", {"query": "zebra", "mode": "keyword", "top_k": 5})
+        assert len(computed) == 2
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_commit_and_a_delete_count_at_the_next_search(api: Api) -> None:
+    base = new_base(api, a="a zebra")
+    assert found(api, base) == {"a"}
+    add(api, base, b="another zebra")
+    assert found(api, base) == {"a", "b"}
+    api.post(f"{base}/chunks/delete", {"ids": ["a"]})
+    assert found(api, base) == {"b"}
+    api.call("DELETE", base, 204)
+    api.call("POST", f"{base}/search", 404, json={"query": "zebra", "mode": "keyword"})
+
+
+def test_refusals_are_not_kept(api: Api) -> None:
+    base = new_base(api, a="a zebra")
+    for _ in range(2):
+        api.call("POST", f"{base}/search", 409, json={"query": "zebra", "mode": "keyword", "min_generation": 99})
+        api.call("POST", f"{base}/search", 422, json={"query": "zebra", "mode": "keyword", "filter": {"op": "nonsense"}})
+    assert found(api, base) == {"a"}
+    api.call("POST", f"{base}/search", 409, json={"query": "zebra", "mode": "keyword", "min_generation": 99})
+
+
+def test_it_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(tmp_path, AGENTHUB_SERVICES="knowledge.*,platform.authentication", AGENTHUB_RESULT_CACHE="off")
+    api = Api(app).login()
+    base = new_base(api, a="a zebra")
+    with searches(monkeypatch) as computed:
+        assert found(api, base) == found(api, base) == {"a"}
+        assert len(computed) == 2
+
+
+def test_of_many_that_ask_at_once_one_computes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = new_base(api, a="a zebra")
+    entered, go = threading.Event(), threading.Event()
+    with searches(monkeypatch) as computed, monkeypatch.context() as patch:
+        counted = Searcher.search
+
+        def held(self: Searcher, requests: Any) -> Any:
+            entered.set()
+            assert go.wait(20)
+            return counted(self, requests)
+
+        patch.setattr(Searcher, "search", held)
+        with ThreadPoolExecutor(6) as pool:
+            first = pool.submit(found, api, base)
+            assert entered.wait(20)
+            rest = [pool.submit(found, api, base) for _ in range(4)]
+            go.set()
+            assert [answer.result(30) for answer in [first, *rest]] == [{"a"}] * 5
+        assert len(computed) == 1
+
+
+def test_t15_a_late_fill_never_shows_an_old_generation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Miss at g, another commits g+1, the reader fills late: what it fills stands under g, which nobody asks for any more."""
+    base = new_base(api, a="a zebra")
+    missed, committed = threading.Event(), threading.Event()
+    real = Searcher.search
+
+    def late(self: Searcher, requests: Any) -> Any:
+        hits = real(self, requests)
+        if not missed.is_set():
+            missed.set()
+            assert committed.wait(20)
+        return hits
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(Searcher, "search", late)
+        reader = pool.submit(found, api, base)
+        assert missed.wait(20)
+        add(api, base, b="another zebra")
+        assert found(api, base) == {"a", "b"}
+        committed.set()
+        assert reader.result(20) == {"a"}, "it began before the commit"
+    for _ in range(3):
+        assert found(api, base) == {"a", "b"}
+
+
+def test_t15_a_server_that_returns_with_old_entries_shows_none_of_them(tmp_path: Path, memcached: MemcachedServer) -> None:
+    """Two processes over one cache, one of them cut off from it while the other commits."""
+    environment = {
+        "AGENTHUB_SERVICES": "knowledge.*,platform.authentication",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/shared.sqlite3",
+        "MEMCACHED_SERVERS": memcached.address,
+    }
+    one, other = (Api(make_app(tmp_path, **environment)).login() for _ in range(2))
+    base = new_base(one, a="a zebra")
+    assert found(one, base) == found(other, base) == {"a"}
+    memcached.pause()
+    add(one, base, b="another zebra")
+    assert found(other, base) == {"a", "b"}
+    memcached.resume()
+    assert found(one, base) == found(other, base) == {"a", "b"}
+
+
+def noting(asked: list[str], name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*given: Any) -> Any:
+        asked.append(name)
+        return real(*given)
+
+    return call
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_warm_search_asks_the_database_once(
+    backend: str, tmp_path: Path, migrated_postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = migrated_postgresql if backend == "postgresql" else f"sqlite:///{tmp_path}/one.sqlite3"
+    app = make_app(
+        tmp_path,
+        AGENTHUB_SERVICES="knowledge.*,platform.authentication",
+        DATABASE_URL=url,
+    )
+    api = Api(app).login()
+    base = new_base(api, a="a zebra")
+    assert found(api, base) == {"a"}
+    resources: Resources = app.extensions["agenthub"]
+    asked: list[str] = []
+    for name in ("read", "commit"):  # every question and every write passes one of these
+        monkeypatch.setattr(resources.storage, name, noting(asked, name, getattr(resources.storage, name)))
+    assert found(api, base) == {"a"}
+    assert asked == ["read"]
