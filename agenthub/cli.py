@@ -8,7 +8,9 @@ import sys
 import click
 from flask import Flask
 
+from agenthub.cli_bundles import BUNDLE_COMMANDS
 from agenthub.cli_knowledge import kb
+from agenthub.cli_upkeep import COMMANDS
 from agenthub.core.errors import AgentHubError
 from agenthub.registry import SERVICES
 from agenthub.repositories.platform.founding import ensure_first_owner
@@ -73,6 +75,10 @@ def variables_command() -> None:
         click.echo(f"# {variable.description}\n{variable.name}={variable.default}\n")
 
 
+for command in COMMANDS:
+    kb.add_command(command)
+for bundle_command in BUNDLE_COMMANDS:
+    kb.add_command(bundle_command)
 cli.add_command(kb)
 
 

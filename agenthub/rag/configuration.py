@@ -28,9 +28,12 @@ class RagSettings:
     brute_force_fraction: float = 0.05
     """Below this fraction of selected rows a filtered search multiplies just those rows instead of asking the index."""
 
+    turn_seconds: float = 5.0
+    """How long a thread waits for another's commit to the same knowledge base before it races with it; 0: it never waits."""
+
     def __post_init__(self) -> None:
         """Raises: InvalidInput when a number is out of its range."""
-        for name in ("segment_cache_bytes", "searcher_cache_count", "manifest_cache_count", "free_space_floor_bytes"):
+        for name in ("segment_cache_bytes", "searcher_cache_count", "manifest_cache_count", "free_space_floor_bytes", "turn_seconds"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} must not be negative", field=name)
         if not 0 <= self.brute_force_fraction <= 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,8 @@ __all__ = ["KnowledgeEngine", "Tombstone"]
 
 Tombstones = Sequence[Tombstone] | Callable[[], Sequence[Tombstone]]
 _SearcherKey = tuple[str, int, int, str]  # knowledge base, epoch, generation, manifest hash
+_TURNS: Final = 64
+"""Knowledge bases share this many queues."""
 
 
 class KnowledgeEngine:
@@ -42,9 +46,25 @@ class KnowledgeEngine:
         self._observer: Observer = observer or Unobserved()
         self._manifests: Kept[str, Manifest] = Kept(settings.manifest_cache_count, lambda _: 1)
         self._segments: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
+        self._turns = tuple(threading.Lock() for _ in range(_TURNS))
         self._searchers: Kept[_SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
 
     # -- writing
+
+    @contextmanager
+    def turn(self, kb_id: str) -> Iterator[None]:
+        """One commit of a knowledge base at a time in this process, as far as waiting a bounded time gets it.
+
+        Threads that would only lose races against one another queue instead; what keeps commits apart is the compare-and-set.
+        """
+        seconds = self._settings.turn_seconds
+        lock = self._turns[hash(kb_id) % len(self._turns)]
+        mine = seconds > 0 and lock.acquire(timeout=seconds)
+        try:
+            yield
+        finally:
+            if mine:
+                lock.release()
 
     def write_segment(
         self, kb_id: str, chunks: Sequence[Chunk], vectors: NDArray[np.float32], *, signature: str, language: str

@@ -172,12 +172,13 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         """
         operation_id = self._operation.id or random_name()
         for attempt in range(_ATTEMPTS):
-            current = self._bases.get(base.tenant_id, base.id)
-            pointer = self._put_manifest(current, added, operation_id, revision)
-            try:
-                return self._swap(current, pointer, plan, operation_id, staging)
-            except (VersionConflict, NotFound) as error:
-                self._lost(current, pointer, staging, error)
+            with self.engine.turn(base.id):
+                current = self._bases.get(base.tenant_id, base.id)
+                pointer = self._put_manifest(current, added, operation_id, revision)
+                try:
+                    return self._swap(current, pointer, plan, operation_id, staging)
+                except (VersionConflict, NotFound) as error:
+                    self._lost(current, pointer, staging, error)
             time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
         raise GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
 

@@ -19,7 +19,6 @@ from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
 from agenthub.repositories.knowledge.holding import Holdings
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
-from agenthub.repositories.knowledge.leases import Lease
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.retention import every_row
 from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation
@@ -59,13 +58,13 @@ class Expunger:
         self._forget_texts = forget_texts
         self._erasures = ErasureRepository(storage)
 
-    def finish(self, base: KnowledgeBase, erasure: Erasure, lease: Lease | None = None) -> bool:
+    def finish(self, base: KnowledgeBase, erasure: Erasure) -> bool:
         """Erase and write the receipt; False while a writer who began before the request is still at work, then call again.
 
         Safe to repeat from any point. Raises: CorruptFile when a segment's truth is damaged; VolumeFull; VolumeUnavailable.
         """
         findings = Findings()
-        if not self._rewrite(base, erasure, lease, findings):
+        if not self._rewrite(base, erasure, findings):
             return False
         failpoint("erase.rewritten")
         if self._writer_since_before(erasure):
@@ -91,7 +90,7 @@ class Expunger:
 
     # --- segments ---
 
-    def _rewrite(self, base: KnowledgeBase, erasure: Erasure, lease: Lease | None, findings: Findings) -> bool:
+    def _rewrite(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> bool:
         """Put segments without the document in the place of those that have it; False when others were faster each time."""
         needle = erasure.document_id.encode()
         for _ in range(_ROUNDS):
@@ -103,12 +102,12 @@ class Expunger:
                 findings.note("segments of the current generation", len(manifest.segments), len(findings.segments))
                 return True
             self._gather_texts(base, erasure, affected, findings)
-            self._rewritten(current, manifest, affected, lease)
+            self._rewritten(current, manifest, affected)
         return False
 
-    def _rewritten(self, base: KnowledgeBase, manifest: Manifest, affected: Sequence[SegmentEntry], lease: Lease | None) -> None:
+    def _rewritten(self, base: KnowledgeBase, manifest: Manifest, affected: Sequence[SegmentEntry]) -> None:
         # An erase in the list of generations: those before it, which list the segments that go, can't be gone back to.
-        Merges(self._storage, self._engine, Operation()).rewrite(base, manifest, affected, (), lease, "erase")
+        Merges(self._storage, self._engine, Operation()).rewrite(base, manifest, affected, kind="erase")
 
     def _gather_texts(self, base: KnowledgeBase, erasure: Erasure, affected: Sequence[SegmentEntry], findings: Findings) -> None:
         for entry in affected:

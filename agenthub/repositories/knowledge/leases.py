@@ -1,6 +1,8 @@
-"""One maintainer of a knowledge base at a time: a row that runs out by the database's clock, and a fence that its commits require.
+"""One maintainer of a knowledge base at a time: a row that runs out by the database's clock.
 
-A lease saves work, it doesn't keep anything safe: what two maintainers do at once is settled by the compare-and-set.
+A lease saves work, it doesn't keep anything safe: a maintainer that was given up for dead and goes on is fenced off by what it
+commits, since a merge names its inputs and is dropped when they are gone. So a lease can be short, and whoever dies with one
+keeps others out for two minutes only.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from agenthub.core.errors import AlreadyExists, NotFound, VersionConflict
 from agenthub.core.ids import random_name
 from agenthub.core.types import EVERY_TENANT, KnowledgeBaseId, TenantId
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
-from agenthub.storage.contract import And, Compare, DbNow, Delete, Insert, Require, Storage, Table, Update
+from agenthub.storage.contract import Compare, DbNow, Delete, Insert, Storage, Table, Update
 
-LEASE_SECONDS: Final = 3600.0
-"""How long a maintainer that died keeps others out; also how long one step may take before its commit is refused."""
+LEASE_SECONDS: Final = 120.0
+"""How long a maintainer that died keeps others out. Work that takes longer goes on, and may then be done twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,6 @@ class Lease:
     base_id: str
     fence: str
 
-    @property
-    def alive(self) -> Require:
-        """The guard of a commit: nobody else has taken the lease, and it has not run out."""
-        mine = And((Compare("fence", "eq", self.fence), Compare("expires_at", "gt", DbNow())))
-        return Require(LEASES, EVERY_TENANT, self.base_id, mine)
-
-    def held(self, storage: Storage) -> bool:
-        """Whether the row still bears this fence."""
-        row = storage.get(LEASES, EVERY_TENANT, self.base_id)
-        return row is not None and row["fence"] == self.fence
-
 
 class Leases:
     """Takes and gives back leases."""
@@ -74,6 +65,15 @@ class Leases:
             with suppress(VersionConflict):
                 mine = Compare("fence", "eq", lease.fence)
                 self._storage.commit([Delete(LEASES, EVERY_TENANT, lease.base_id, where=mine, missing_ok=True)])
+
+    def renew(self, lease: Lease) -> bool:
+        """Hold the lease for its whole time from now on; False when another has taken it over."""
+        mine = Compare("fence", "eq", lease.fence)
+        try:
+            self._storage.commit([Update(LEASES, EVERY_TENANT, lease.base_id, {"expires_at": DbNow(self._seconds)}, None, mine)])
+        except (VersionConflict, NotFound):
+            return False
+        return True
 
     def _take(self, base: KnowledgeBase, lease: Lease) -> bool:
         changes = {"fence": lease.fence, "expires_at": DbNow(self._seconds)}

@@ -18,7 +18,6 @@ from agenthub.rag.manifest import Manifest, SegmentEntry
 from agenthub.rag.merging import Burials, Rewriting, SegmentSize, plan_merge, rewrite_segments
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Staging
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
-from agenthub.repositories.knowledge.leases import Lease
 from agenthub.repositories.knowledge.ledger import ChangeKind
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
@@ -59,19 +58,19 @@ class Merges:
         manifest = self._engine.read_manifest(base.id, base.pointer)
         return bool(plan_merge([SegmentSize(entry.chunk_count, entry.chunk_count) for entry in manifest.segments]))
 
-    def merge(self, base: KnowledgeBase, lease: Lease | None = None) -> Merged | None:
+    def merge(self, base: KnowledgeBase) -> Merged | None:
         """Make the one merge that the plan wants now; None when it wants none, or another was faster.
 
         Raises: NotFound when the knowledge base was deleted; CorruptFile naming what is damaged; VolumeFull; VolumeUnavailable.
         """
         try:
-            return self._merge(base, lease)
+            return self._merge(base)
         except MissingFile:
             if KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id).pointer == base.pointer:
                 raise
             return None  # what was to be merged is merged and collected
 
-    def _merge(self, base: KnowledgeBase, lease: Lease | None) -> Merged | None:
+    def _merge(self, base: KnowledgeBase) -> Merged | None:
         manifest = self._engine.read_manifest(base.id, base.pointer)
         visible = self._snapshots.at(base).visible_counts
         places = plan_merge([SegmentSize(e.chunk_count, v) for e, v in zip(manifest.segments, visible, strict=True)])
@@ -79,7 +78,7 @@ class Merges:
             return None
         inputs = [manifest.segments[place] for place in places]
         clear = [e for e, v in zip(manifest.segments, visible, strict=True) if v == e.chunk_count and e not in inputs]
-        return self.rewrite(base, manifest, inputs, clear, lease)
+        return self.rewrite(base, manifest, inputs, clear)
 
     def rewrite(
         self,
@@ -87,7 +86,6 @@ class Merges:
         manifest: Manifest,
         inputs: Sequence[SegmentEntry],
         clear: Sequence[SegmentEntry] = (),
-        lease: Lease | None = None,
         kind: ChangeKind = "merge",
     ) -> Merged | None:
         """Put one new segment with what is visible in the place of these; None when another was faster.
@@ -103,28 +101,25 @@ class Merges:
                 staging.segments += [output] if output else []
                 rewriting = Rewriting(tuple(inputs), output, base.generation, tuple(clear), manifest.revoked)
                 failpoint("merge.written")
-                return self._publish(commits, staging, rewriting, lease, kind)
+                return _publish(commits, staging, rewriting, kind)
         except Overtaken:
             return None
 
-    def _publish(
-        self, commits: KnowledgeCommits, staging: Staging, rewriting: Rewriting, lease: Lease | None, kind: ChangeKind
-    ) -> Merged | None:
-        output = rewriting.output
 
-        def revision(manifest: Manifest) -> Manifest:
-            segments = rewriting.applied(manifest)
-            if segments is None:
-                raise Overtaken("these segments were merged or taken back meanwhile")
-            return replace(manifest, segments=segments)
+def _publish(commits: KnowledgeCommits, staging: Staging, rewriting: Rewriting, kind: ChangeKind) -> Merged:
+    output = rewriting.output
 
-        def plan(_base: KnowledgeBase, generation: int, _now: datetime) -> Effect:
-            if lease and not lease.held(self._storage):
-                raise Overtaken("another maintainer has taken over")
-            count, size = (output.chunk_count, output.size_bytes) if output else (0, 0)
-            return Effect(Merged(generation, len(rewriting.inputs), count, size), kind, writes=(lease.alive,) if lease else ())
+    def revision(manifest: Manifest) -> Manifest:
+        segments = rewriting.applied(manifest)
+        if segments is None:
+            raise Overtaken("these segments were merged or taken back meanwhile")
+        return replace(manifest, segments=segments)
 
-        return _patiently(lambda: commits.publish(staging.base, (), plan, staging, revision))
+    def plan(_base: KnowledgeBase, generation: int, _now: datetime) -> Effect:
+        count, size = (output.chunk_count, output.size_bytes) if output else (0, 0)
+        return Effect(Merged(generation, len(rewriting.inputs), count, size), kind)
+
+    return _patiently(lambda: commits.publish(staging.base, (), plan, staging, revision))
 
 
 def _patiently(publish: Callable[[], Merged]) -> Merged:

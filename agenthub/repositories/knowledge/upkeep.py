@@ -86,7 +86,7 @@ class Upkeep:
         if not waiting:
             return 0, 0
         with self._leases.taken(base) as lease:
-            done = sum(self._expunger.finish(base, erasure, lease) for erasure in waiting) if lease else 0
+            done = sum(self._expunger.finish(base, erasure) for erasure in waiting) if lease else 0
         self._observer.count("kb_erasures", done)
         return done, len(waiting) - done
 
@@ -130,8 +130,8 @@ class Upkeep:
     def _merged(self, base: KnowledgeBase, lease: Lease) -> list[Merged]:
         done: list[Merged] = []
         for _ in range(MOST_ROUNDS):
-            merged = self._merges.merge(self._bases.get(base.tenant_id, base.id), lease)
-            if merged is None:
+            merged = self._merges.merge(self._bases.get(base.tenant_id, base.id))
+            if merged is None or not self._leases.renew(lease):
                 break
             done.append(merged)
             self._observer.count("kb_merges", 1)

@@ -165,7 +165,7 @@ class Run:
 
     def seen_at(self, generation: int) -> Content | None:
         """What a process that has nothing in memory sees of a generation."""
-        engine = KnowledgeEngine(self.world.volume, RagSettings(mapping="never"))
+        engine = KnowledgeEngine(self.world.volume, RagSettings(mapping="never", turn_seconds=0))
         try:
             base = History(self.storage).get(TENANT, self.world.base_id, generation)
             searcher = Snapshots(self.storage, engine).at(base)
@@ -226,14 +226,18 @@ def replace(run: Run) -> None:
 
 
 def merge(run: Run) -> None:
-    """Two merges of whatever there is, without asking whether it is worth it."""
-    merges = Merges(run.storage, run.world.engine)
+    """Two merges of whatever there is, without asking whether it is worth it.
+
+    With an engine of its own: threads of one process wait for one another's searchers, which the director can't see.
+    """
+    engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never", turn_seconds=0))
+    merges = Merges(run.storage, engine)
     for _ in range(2):
         base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
-        manifest = run.world.engine.read_manifest(base.id, base.pointer)
+        manifest = engine.read_manifest(base.id, base.pointer)
         count = min(len(manifest.segments), 3)
         start = run.random.randrange(len(manifest.segments) - count + 1)
-        visible = Snapshots(run.storage, run.world.engine).at(base).visible_counts
+        visible = Snapshots(run.storage, engine).at(base).visible_counts
         inputs = manifest.segments[start : start + count]
         clear = [e for e, v in zip(manifest.segments, visible, strict=True) if v == e.chunk_count and e not in inputs]
         merges.rewrite(base, manifest, inputs, clear)
@@ -260,7 +264,7 @@ def drop(run: Run) -> None:
 
 def read(run: Run) -> None:
     """A reader with an engine of its own: what it sees is one of the states there were, never older than it saw."""
-    engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never"))
+    engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never", turn_seconds=0))
     newest = 0
     for _ in range(3):
         base, searcher = Snapshots(run.storage, engine).open(TENANT, run.world.base_id)

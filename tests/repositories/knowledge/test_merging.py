@@ -118,16 +118,18 @@ def test_writers_that_win_every_race_do_not_starve_it(world: World, monkeypatch:
     assert len(attempts) == 4
 
 
-def test_only_the_holder_of_the_lease_commits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    leases = Leases(world.storage, seconds=0)
-    with leases.taken(world.base) as lease:
-        assert lease is not None
-        with Leases(world.storage).taken(world.base) as later:  # the first one's time is over
-            assert later is not None
-            assert Merges(world.storage, world.engine).merge(world.base, lease) is None
-            assert Merges(world.storage, world.engine).merge(world.base, later) is not None
-        with Leases(world.storage).taken(world.base) as again:
-            assert again is not None
+def test_a_maintainer_that_was_given_up_is_fenced_off_by_its_inputs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Leases(world.storage, seconds=0)
+    with slow.taken(world.base) as first:
+        assert first is not None
+        with Leases(world.storage).taken(world.base) as second:  # the first one's time is over
+            assert second is not None
+            assert not slow.renew(first)
+            during_merge(monkeypatch, lambda: merge(world))
+            assert merge(world) is None
+    with Leases(world.storage).taken(world.base) as third:
+        assert third is not None
+    assert len(world.content()) == 8
 
 
 def test_a_lease_keeps_others_out(world: World) -> None:

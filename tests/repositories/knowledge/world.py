@@ -146,7 +146,7 @@ class World:
         volume = Volume(Path("/memory"), mapping="never", disk=self.disk)
         volume._kind = "memory"
         self.volume = volume
-        self.engine = KnowledgeEngine(volume, RagSettings(mapping="never"))
+        self.engine = KnowledgeEngine(volume, RagSettings(mapping="never", turn_seconds=0))
 
     def create(self) -> World:
         """The empty knowledge base."""

@@ -1,0 +1,134 @@
+"""Erase, then grep every byte of the database file, the volume and the logs (RELIABILITY.md T30)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agenthub.cache.contract import Cache
+from tests.api import Api, make_app
+
+CANARY = "quokkafandango"
+TITLE = "zanzibarquince"
+BACKGROUND = "off"
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    return Api(
+        make_app(tmp_path, f"sqlite:///{tmp_path}/agenthub.sqlite3", AGENTHUB_SERVICES="knowledge.*,platform.authentication")
+    ).login()
+
+
+SEARCH = """
+import pathlib, sys
+needles = [bytes.fromhex(text) for text in sys.argv[2:]]
+for path in pathlib.Path(sys.argv[1]).rglob("*"):
+    if path.is_file() and any(needle in path.read_bytes() for needle in needles):
+        print(path.name)
+"""
+
+
+def occurrences(folder: Path, *needles: bytes) -> list[str]:
+    """The files that have any of these bytes.
+
+    Read by another process: closing a SQLite file here would give up the locks that this process's connections hold on it.
+    """
+    command = [sys.executable, "-c", SEARCH, str(folder), *(needle.hex() for needle in needles)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+
+def wait_until_done(api: Api, base: str, erasure_id: str) -> Any:
+    for _ in range(600):
+        receipt = api.get(f"{base}/erasures/{erasure_id}")
+        if receipt["state"] == "done":
+            return receipt
+        time.sleep(0.05)
+    raise AssertionError(f"not done: {receipt}")
+
+
+def vector_of(api: Api, text: str) -> bytes:
+    resources = api.app.extensions["agenthub"]
+    vector: bytes = resources.embedders.default.embed([text])[0].astype("<f4").tobytes()
+    return vector
+
+
+def test_nothing_is_left_of_an_erased_document(api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'erase'}, 201)['id']}"
+    for number in range(9):
+        api.post(f"{base}/documents", {"title": f"t{number}", "text": f"Harmless text number {number}."}, 201)
+    secret = {"title": TITLE, "text": f"The {CANARY} lives here.", "metadata": {"name": TITLE}}
+    document = api.post(f"{base}/documents", secret, 201, headers={"Idempotency-Key": "first"})
+    path = f"{base}/documents/{document['id']}"
+    api.call("PUT", path, 200, json={**secret, "text": f"Another {CANARY} text."})
+    hit = api.post(f"{base}/search", {"query": CANARY, "mode": "keyword"})["hits"][0]
+    assert CANARY in hit["text"]
+    vector = vector_of(api, f"Another {CANARY} text.")
+    needles = (CANARY.encode(), TITLE.encode(), vector)
+    assert occurrences(tmp_path, *needles)
+
+    erasure = api.post(f"{path}/erase", None, 202)
+    assert api.post(f"{base}/search", {"query": CANARY, "mode": "keyword"})["hits"] == []
+    api.refused("GET", path, 404, "not_found")
+    receipt = wait_until_done(api, base, erasure["id"])
+
+    assert occurrences(tmp_path, *needles) == []
+    assert CANARY not in caplog.text
+    assert TITLE not in caplog.text
+    assert {place["found"] for place in receipt["report"]["places"]} == {0}
+    assert any("backups" in text for text in receipt["report"]["remains"])
+    assert [one["id"] for one in api.get(f"{base}/erasures")["items"]] == [erasure["id"]]
+    assert api.get(base)["document_count"] == 9
+    resources = api.app.extensions["agenthub"]
+    cache: Cache = resources.cache
+    assert cache is not None
+    repeated = api.send("POST", f"{base}/documents", json=secret, headers={"Idempotency-Key": "first"})
+    assert repeated.status_code == 404  # a late repeat doesn't bring it back
+    assert occurrences(tmp_path, *needles) == []
+
+
+def test_erasing_twice_or_nothing_is_refused_and_a_repeat_answers_the_same(api: Api) -> None:
+    base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'erase'}, 201)['id']}"
+    document = api.post(f"{base}/documents", {"title": "a", "text": "b"}, 201)
+    path = f"{base}/documents/{document['id']}/erase"
+    first = api.post(path, None, 202, headers={"Idempotency-Key": "k"})
+    assert api.post(path, None, 202, headers={"Idempotency-Key": "k"}) == first
+    api.refused("POST", path, 404, "not_found")
+    wait_until_done(api, base, first["id"])
+    assert api.post(path, None, 202, headers={"Idempotency-Key": "k"}) == first
+
+
+def test_a_process_without_maintenance_leaves_it_to_the_scheduler(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/agenthub.sqlite3"
+    services = "knowledge.*,platform.authentication"
+    api = Api(make_app(tmp_path, url, AGENTHUB_SERVICES=services, AGENTHUB_MAINTENANCE=BACKGROUND)).login()
+    base_id = api.post("/api/knowledge-bases", {"name": "erase"}, 201)["id"]
+    base = f"/api/knowledge-bases/{base_id}"
+    document = api.post(f"{base}/documents", {"title": "a", "text": CANARY}, 201)
+    erasure = api.post(f"{base}/documents/{document['id']}/erase", None, 202)
+    assert erasure["state"] == "hidden"
+    assert occurrences(tmp_path, CANARY.encode())
+    maintained = maintain(tmp_path, url, base_id)
+    assert "1 erasures done" in maintained
+    assert api.get(f"{base}/erasures/{erasure['id']}")["state"] == "done"
+    assert occurrences(tmp_path, CANARY.encode()) == []
+
+
+def maintain(folder: Path, url: str, base_id: str) -> str:
+    """Run the operator's command in a process of its own, and return what it said."""
+
+    environment = os.environ | {"DATABASE_URL": url, "VECTOR_STORE_BASE_PATH": str(folder / "knowledge")}
+    command = [sys.executable, "-m", "agenthub.cli", "kb", "maintain", base_id]
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
