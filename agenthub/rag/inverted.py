@@ -168,7 +168,8 @@ class InvertedIndex:
         rough, rows = self.lists.search(queries, candidates, probes, chosen)
         scores = self._scores(queries, rows)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        best, best_rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        lines = np.arange(len(queries))[:, np.newaxis]
+        best, best_rows = scores[lines, order], rows[lines, order]
         if candidates == total:
             return best, best_rows
         doubtful = (rows[:, -1] >= 0) & (best[:, -1] < rough[:, -1] + self._doubt(queries))
@@ -183,9 +184,9 @@ class InvertedIndex:
 
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The true cosine of every candidate; minus infinity for none."""
-        found = self.vectors[np.maximum(rows, 0)]
-        scores: Vectors = np.matmul(found, queries[:, :, np.newaxis])[:, :, 0]
-        if rows.min() < 0:
+        # The row -1 is the last one here: a score for nothing, taken away below.
+        scores: Vectors = np.matmul(self.vectors[rows], queries[:, :, np.newaxis])[:, :, 0]
+        if rows[:, -1].min() < 0:  # what is missing stands at the end
             scores[rows < 0] = -np.inf
         return scores
 

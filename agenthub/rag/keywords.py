@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ _ARRAYS: Final[dict[str, type[np.generic]]] = {
 }
 
 
+class _Numbers(dict[str, int]):
+    """A number for every term, in the order they come."""
+
+    def __missing__(self, term: str) -> int:
+        number = self[term] = len(self)
+        return number
+
+
 @dataclass(frozen=True, slots=True)
 class KeywordIndex:
     """Which rows have which terms, how often. Term `t` has the postings `bounds[t]` to `bounds[t + 1]`, rows ascending.
@@ -44,17 +53,17 @@ class KeywordIndex:
     @classmethod
     def of(cls, texts: Iterable[str], analyzer: Analyzer) -> KeywordIndex:
         """The index of these rows' texts."""
-        numbers: dict[str, int] = {}
+        numbers = _Numbers()
         lengths: list[int] = []
-        found: list[int] = []
+        found = array("q")
         for text in texts:
             terms = analyzer.terms(text)
             lengths.append(len(terms))
-            found += [numbers.setdefault(term, len(numbers)) for term in terms]
+            found.extend(map(numbers.__getitem__, terms))
         table = StringTable.of(numbers)
         ranks = np.empty(len(numbers), dtype=np.int64)
         ranks[[numbers[table[index].decode("utf-8", "surrogatepass")] for index in range(len(table))]] = np.arange(len(table))
-        return cls(table, *_postings(ranks[np.array(found, dtype=np.int64)], np.array(lengths, dtype=np.uint32), len(table)))
+        return cls(table, *_postings(ranks[np.frombuffer(found, dtype=np.int64)], np.array(lengths, dtype=np.uint32), len(table)))
 
     @classmethod
     def decode(cls, data: NDArray[np.uint8], count: int) -> KeywordIndex:

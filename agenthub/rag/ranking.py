@@ -59,7 +59,9 @@ def nearest(live: Sequence[Live], queries: Vectors, count: int, brute_force_frac
         return [Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in queries]
     scores = np.clip(np.concatenate([scores for scores, _ in found], axis=1), -1, 1)
     places = np.concatenate([places for _, places in found], axis=1)
-    return [best(places[at][places[at] >= 0], scores[at][places[at] >= 0], count) for at in range(len(queries))]
+    if np.all(there := places >= 0):
+        return [best(one, its_scores, count) for one, its_scores in zip(places, scores, strict=True)]
+    return [best(places[at][there[at]], scores[at][there[at]], count) for at in range(len(queries))]
 
 
 def _candidates(live: Live, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:

@@ -31,13 +31,14 @@ def unit_vectors(vectors: Vectors, field: str = "items[{}].vector") -> Vectors:
 def _scale(block: Vectors, start: int, field: str) -> None:
     wide = block.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(bad):
+    if not 0 < lengths.min() <= lengths.max() < np.inf:  # false for NaN too
+        bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         row = int(bad[0])
         reason = "has only zeros" if lengths[row] == 0 else "has a number that is not finite"
         raise InvalidInput(f"the vector {reason}", field=field.format(start + row))
     off = np.abs(lengths - 1) > _UNIT_TOLERANCE
-    block[off] = wide[off] / lengths[off, None]
+    if off.any():
+        block[off] = wide[off] / lengths[off, None]
 
 
 def decode_vectors(data: NDArray[np.uint8], count: int, dimension: int) -> Vectors:

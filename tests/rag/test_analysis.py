@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.core.errors import InvalidInput
@@ -132,3 +132,19 @@ def test_threads_share_an_analyzer(english: Analyzer) -> None:
     alone = [english.terms(word) for word in words]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(english.terms, words)) == alone
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=200))
+@settings(deadline=None)
+def test_plain_text_is_read_as_any_other(text: str) -> None:
+    """Plain ASCII takes a shorter way; one accented word more sends the same text the long way."""
+    for analyzer in (Analyzer("english"), Analyzer("simple")):
+        assert analyzer.terms(text) == analyzer.terms(f"{text} é")[:-1]
+
+
+def test_forgetting_known_terms_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Running rivers ran: the runner's river, naïve naïveté"
+    expected = Analyzer("english").terms(text)
+    monkeypatch.setattr("agenthub.rag.analysis._MAX_KNOWN_TERMS", 2)
+    forgetful = Analyzer("english")
+    assert [forgetful.terms(text) for _ in range(3)] == [expected] * 3
