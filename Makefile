@@ -49,7 +49,7 @@ bench: $(STAMPS)/development ## Measure retrieval (nDCG@10), then speed against 
 
 .PHONY: torture
 torture: $(STAMPS)/development servers ## The long tests: kill -9 at every single step of every write, on every backend
-	$(BIN)/python -m pytest -m torture $(TESTS)
+	$(BIN)/python -m pytest -m torture -o timeout=1500 $(TESTS)
 
 .PHONY: lock
 lock: $(STAMPS)/development ## Pin and hash requirements*.in again (OPTIONS=--upgrade for newer versions)
