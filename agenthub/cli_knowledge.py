@@ -14,6 +14,7 @@ from flask import Flask
 from agenthub.core.errors import AgentHubError
 from agenthub.core.observe import Unobserved
 from agenthub.core.types import EVERY_TENANT
+from agenthub.registry import Need
 from agenthub.repositories.knowledge.inspecting import Inspected, Inspections, Problem
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.repairing import Repairs
@@ -26,11 +27,11 @@ DAMAGED: Final = 3
 
 
 @contextmanager
-def opened() -> Iterator[Resources]:
-    """The storage and the volume that the environment names."""
+def opened(*more: Need) -> Iterator[Resources]:
+    """The storage and the volume that the environment names, and what else is needed."""
     settings = Settings.from_env(os.environ)
     configure_logs(settings.log)
-    resources = open_resources(settings, Flask("agenthub"), Unobserved(), frozenset({"storage", "knowledge"}))
+    resources = open_resources(settings, Flask("agenthub"), Unobserved(), frozenset({"storage", "knowledge", *more}))
     try:
         yield resources
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,10 @@ class Exports:
                 chunks += len(rows)
         return Content(old.generation, documents, chunks, digest.hexdigest())
 
-    def bundle(self, old: KnowledgeBase) -> Generator[bytes, None, None]:
+    def bundle(self, old: KnowledgeBase, done: Callable[[Content], None] | None = None) -> Generator[bytes, None, None]:
         """The bundle of the generation that this row names, piece by piece; the generation is pinned until the last one.
 
+        `done` is told what was exported, before the last piece.
         Raises, also after the first piece: MissingFile; CorruptFile; VolumeUnavailable. A bundle that broke off lacks its end,
         and no import takes it.
         """
@@ -103,8 +104,11 @@ class Exports:
             yield from self._documents(old, writer, digest)
             yield from self._chunk_parts(old, writer, digest)
             failpoint("export.end")
-            counts = {"document_count": old.document_count, "chunk_count": old.chunk_count}
-            yield writer.end({**counts, "content_sha256": digest.hexdigest()})
+            content = Content(old.generation, old.document_count, old.chunk_count, digest.hexdigest())
+            if done is not None:
+                done(content)
+            counts = {"document_count": content.document_count, "chunk_count": content.chunk_count}
+            yield writer.end({**counts, "content_sha256": content.content_sha256})
 
     def _documents(self, old: KnowledgeBase, writer: BundleWriter, digest: ContentDigest) -> Iterator[bytes]:
         """Each document's original, and after up to 1,024 of them what is known of these documents."""
