@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agenthub.core.errors import GenerationConflict, NotFound
 from agenthub.rag import merging as rag_merging
+from agenthub.rag.manifest import Manifest
+from agenthub.rag.merging import Rewriting
 from agenthub.repositories.knowledge import merging
 from agenthub.repositories.knowledge.commits import KnowledgeCommits
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import Leases
 from agenthub.repositories.knowledge.ledger import INTENTS
 from agenthub.repositories.knowledge.merging import Merges
+from agenthub.repositories.knowledge.restoring import Restores
+from agenthub.repositories.knowledge.snapshots import Snapshots
+from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import EVERY_TENANT
 from tests.repositories.knowledge.world import TENANT, World
 
@@ -95,6 +101,30 @@ def test_the_slower_of_two_merges_is_dropped_with_its_files(world: World, monkey
     segments = {name.split("/")[1] for name in world.volume.files(world.base_id) if name.startswith("segments/")}
     assert len(segments) == 9  # eight old ones that older generations need, one new
     assert world.storage.count(INTENTS, EVERY_TENANT) == 0
+
+
+def _blind(plain: Any) -> Any:
+    def applied(self: Rewriting, manifest: Manifest) -> Any:
+        names = {entry.id for entry in self.inputs}
+        inputs = tuple(entry for entry in manifest.segments if entry.id in names)
+        return plain(replace(self, inputs=inputs, revoked=manifest.revoked), manifest)
+
+    return applied
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_what_a_restore_brings_back_meanwhile_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    """Told by their ids alone the inputs are still there, and the merged segment would lack the document that came back."""
+    before = world.base.generation
+    world.delete("d3")
+    restores = Restores(world.storage, world.engine, Operation())
+    during_merge(monkeypatch, lambda: restores.restore(world.base, before, lambda restored: restored))
+    if not checked:
+        monkeypatch.setattr(Rewriting, "applied", _blind(Rewriting.applied))
+    merged = merge(world)
+    assert (merged is None) is checked
+    searcher = Snapshots(world.storage, world.engine).at(world.base)
+    assert bool(searcher.document_chunks("d3")) is checked
 
 
 def test_a_merge_into_a_deleted_knowledge_base_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,14 +98,6 @@ def test_a_merge_that_does_not_look_for_its_inputs_doubles_documents(monkeypatch
     assert until_missed()
 
 
-def test_a_merge_that_does_not_notice_a_restore_loses_what_it_brought_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def blind(self: Rewriting, manifest: Manifest, plain: Any) -> Any:
-        return plain(replace(self, revoked=manifest.revoked), manifest)
-
-    monkeypatch.setattr(Rewriting, "applied", applied_with(blind))
-    assert until_missed(6 * SCHEDULES)
-
-
 def test_a_collector_that_ignores_writers_takes_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "_may_be_his", lambda *_: False)
     assert until_missed()
