@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import secrets
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from benchmarks.peers.contract import TOP_K, Ingested, Kind, Tuned
+from benchmarks.peers.contract import TOP_K, BenchmarkFailure, Ingested, Kind, Tuned
 from benchmarks.peers.http_load import Client
-from benchmarks.peers.http_peer import HttpPeer
-from benchmarks.peers.processes import inherited
+from benchmarks.peers.http_peer import SETTLE_SECONDS, HttpPeer
+from benchmarks.peers.processes import ROOT, inherited
 from benchmarks.peers.workload import DIMENSION, WANTED_CATEGORY, Workload, item_number, recall
+
+_UPKEEPS: Final = 6
 
 
 class AgentHub(HttpPeer):
@@ -51,6 +55,19 @@ class AgentHub(HttpPeer):
         created = client.post("/api/knowledge-bases", {"name": "benchmark", "embedding_model": None, "dimension": DIMENSION})
         self._base = f"/api/knowledge-bases/{created['id']}"
         return self.fill(f"{self._base}/chunks", _chunks(workload), workload)
+
+    def settle(self) -> None:
+        """Upkeep until nothing is due: merges small segments, and removes their files without the usual day of grace."""
+        command = [sys.executable, "-m", "agenthub.cli", "kb", "maintain", "--grace-seconds", "1", "--orphan-grace-seconds", "1"]
+        for _ in range(_UPKEEPS):
+            ended = subprocess.run(
+                command, cwd=ROOT, env=self.command()[1], capture_output=True, text=True, timeout=SETTLE_SECONDS, check=False
+            )
+            if ended.returncode:
+                raise BenchmarkFailure(f"upkeep failed: {ended.stderr[-1500:]}")
+            if not ended.stdout.strip():
+                return
+            time.sleep(1.5)
 
     def tune(self, workload: Workload) -> Tuned:
         """AgentHub has nothing to tune here: it chooses its index by measured recall itself."""
