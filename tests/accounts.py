@@ -93,6 +93,7 @@ class World:
                 "AGENTHUB_SESSION_IDLE_SECONDS": str(int(IDLE.total_seconds())),
                 "AGENTHUB_SESSION_ABSOLUTE_SECONDS": str(int(ABSOLUTE.total_seconds())),
                 "AGENTHUB_LOG_LEVEL": "warning",
+                "AGENTHUB_MAINTENANCE": "off",  # nothing changes rows but requests
                 **environment,
             }
         )
