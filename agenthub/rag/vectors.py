@@ -16,19 +16,25 @@ Vectors = NDArray[np.float32]
 
 
 def unit_vectors(vectors: Vectors, field: str = "items[{}].vector") -> Vectors:
-    """A contiguous copy with every row scaled to length 1; rows that have it within 1e-5 keep their very bytes.
+    """The rows, contiguous and scaled to length 1; those that have it within 1e-5 keep their very bytes.
+
+    Where all have it nothing is copied: a merge of a large segment holds its vectors once. Do not write to the result.
 
     Raises: InvalidInput, `field` with the row's number, for rows with NaN, infinity or only zeros, and another shape.
     """
     if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_DIMENSION:
         raise InvalidInput(f"vectors must have 1 to {MAX_DIMENSION} numbers", field=field.format(0))
-    units = np.array(vectors, dtype=np.float32, order="C")
+    units: Vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     for start in range(0, len(units), _BLOCK_ROWS):
-        _scale(units[start : start + _BLOCK_ROWS], start, field)
+        block = units[start : start + _BLOCK_ROWS]
+        if (scaled := _scaled(block, start, field)) is not block:
+            if np.may_share_memory(units, vectors):
+                units = units.copy()
+            units[start : start + _BLOCK_ROWS] = scaled
     return units
 
 
-def _scale(block: Vectors, start: int, field: str) -> None:
+def _scaled(block: Vectors, start: int, field: str) -> Vectors:
     wide = block.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     if not 0 < lengths.min() <= lengths.max() < np.inf:  # false for NaN too
@@ -37,8 +43,11 @@ def _scale(block: Vectors, start: int, field: str) -> None:
         reason = "has only zeros" if lengths[row] == 0 else "has a number that is not finite"
         raise InvalidInput(f"the vector {reason}", field=field.format(start + row))
     off = np.abs(lengths - 1) > _UNIT_TOLERANCE
-    if off.any():
-        block[off] = wide[off] / lengths[off, None]
+    if not off.any():
+        return block
+    scaled = block.copy()
+    scaled[off] = wide[off] / lengths[off, None]
+    return scaled
 
 
 def decode_vectors(data: NDArray[np.uint8], count: int, dimension: int) -> Vectors:

@@ -89,3 +89,14 @@ def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidInput) as refused:
         RagSettings(**changes)  # type: ignore[arg-type]
     assert refused.value.field == next(iter(changes))
+
+
+def test_unit_vectors_are_not_copied_and_others_never_changed() -> None:
+    """A merge holds the vectors of a large segment once; a caller's own vectors stay as they were."""
+    assert np.shares_memory(unit_vectors(ROWS), ROWS)
+    given = vectors(20, 1)
+    before = given.copy()
+    assert not np.shares_memory(unit_vectors(given), given)
+    assert np.array_equal(given, before)
+    mixed = np.concatenate([ROWS, vectors(5, 3)])
+    assert np.array_equal(unit_vectors(mixed)[:20], ROWS)
