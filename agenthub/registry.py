@@ -30,7 +30,9 @@ class Service:
 
 def _service(name: str, prefixes: tuple[str, ...], needs: tuple[Need, ...], title: str, description: str) -> Service:
     module = name.replace("-", "_")
-    return Service(name, f"agenthub.services.{module}.routes:BLUEPRINTS", prefixes, frozenset({"storage", *needs}), title, description)
+    return Service(
+        name, f"agenthub.services.{module}.routes:BLUEPRINTS", prefixes, frozenset({"storage", "cache", *needs}), title, description
+    )
 
 
 SERVICES: Final = (

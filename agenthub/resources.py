@@ -21,6 +21,7 @@ from agenthub.storage.contract import Storage
 
 if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
+    from agenthub.cache.limits import RateLimits
     from agenthub.cache.policy import CachePolicy
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
@@ -87,6 +88,12 @@ class Resources:
         opened: UpkeepThread = self._open("knowledge", "upkeep", self._open_upkeep)
         return opened
 
+    @property
+    def limits(self) -> RateLimits:
+        """How many requests a minute."""
+        opened: RateLimits = self._open("cache", "limits", self._open_limits)
+        return opened
+
     def _open(self, need: Need, name: str, opener: Callable[[], Any]) -> Any:
         """The engine, opened by the first thread that asks.
 
@@ -106,6 +113,9 @@ class Resources:
     def _open_policy(self) -> Any:
         keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
         return _call("agenthub.cache.policy:CachePolicy", self.cache, keys)
+
+    def _open_limits(self) -> Any:
+        return _call("agenthub.cache.limits:RateLimits", self.cache, self.cached.keys, self.clock)
 
     def _open_embedders(self) -> Any:
         cache = self.cached.embeddings() if "cache" in self.needs else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
-from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSettings, Protocol, check_redis_url, parse_servers
+from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSettings, Protocol, RateSettings, check_redis_url, parse_servers
 from agenthub.core.errors import SettingsError
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
@@ -93,6 +93,7 @@ class Settings:
     services: tuple[str, ...]
     result_cache: bool
     rate_limits: bool
+    rates: RateSettings
     maintenance: bool
     failpoints: str
     metrics_folder: str | None
@@ -121,6 +122,7 @@ class Settings:
             result_cache=reader.switch("AGENTHUB_RESULT_CACHE"),
             rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
             maintenance=reader.switch("AGENTHUB_MAINTENANCE"),
+            rates=_rates(reader),
             failpoints=_failpoints(reader),
             metrics_folder=reader.optional("PROMETHEUS_MULTIPROC_DIR"),
         )
@@ -224,6 +226,10 @@ def _cache(reader: _Reader) -> CacheSettings:
         secret=secret,
         deployment=deployment,
     )
+
+
+def _rates(reader: _Reader) -> RateSettings:
+    return RateSettings(*(reader.number(f"AGENTHUB_RATE_LIMIT_{name}", 1, 10**9) for name in ("KEY", "USER", "ORGANIZATION", "ADDRESS")))
 
 
 def _memcached(reader: _Reader) -> MemcachedSettings | None:

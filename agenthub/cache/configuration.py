@@ -54,6 +54,16 @@ class CacheSettings:
         return self.memcached is not None or self.redis_url is not None
 
 
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """How many requests a minute each API key, user, organization and network address has."""
+
+    per_key: int = 60_000
+    per_user: int = 60_000
+    per_organization: int = 240_000
+    per_address: int = 120_000
+
+
 def parse_servers(text: str) -> tuple[tuple[str, int], ...]:
     """The servers of `host:port,host:port`; the port is 11211 where it is left out.
 

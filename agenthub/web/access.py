@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from flask import current_app, g, has_request_context, request
 
+from agenthub.cache.limits import Standing
 from agenthub.core.errors import Unauthenticated
 from agenthub.repositories.base import Repository
 from agenthub.repositories.operations import Actor, Operation
@@ -34,6 +35,7 @@ class RequestState:
     principal: Principal | None = None
     operation: Operation = field(default_factory=Operation)
     foreseen: Row | None = None
+    standing: Standing | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -20,6 +20,7 @@ from agenthub.web.access import actor_of, resources, state
 from agenthub.web.answers import render
 from agenthub.web.declare import Access, Declaration, declaration_of
 from agenthub.web.idempotency import once
+from agenthub.web.limits import limit_address, limit_caller
 from agenthub.web.reading import check_path, read_body, read_query
 
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -44,6 +45,8 @@ def install_guard(app: Flask) -> None:
 
 def _guarded(view: Callable[..., Any], declaration: Declaration) -> Callable[..., Response]:
     def run(**path: Any) -> Response:
+        if _limited(declaration.access):
+            limit_address()
         admit(declaration.access, _foresight(declaration, path))
         check_path(path, declaration.free_path)
         query = read_query(declaration.query)
@@ -66,6 +69,11 @@ def respond(declaration: Declaration, result: Any) -> Response:
     return render(declaration, result).response()
 
 
+def _limited(access: Access | None) -> bool:
+    """Whether an address has a limit here: not where platforms and browsers only look."""
+    return access is not None and (access.kind != "public" or request.method in WRITES)
+
+
 def _foresight(declaration: Declaration, path: Mapping[str, Any]) -> tuple[type[Repository[Any]], str] | None:
     """The row to read beside the caller, where the view wants one and the path names one."""
     if declaration.foresees is None or not is_id(path[declaration.foresees[1]]):
@@ -84,6 +92,7 @@ def admit(access: Access | None, beside: tuple[type[Repository[Any]], str] | Non
         state().operation = Operation(actor_of(None))
         return
     caller = authenticate(beside)
+    limit_caller(caller)
     if access.kind == "permission" and access.permission not in caller.permissions:
         _note_refusal(caller, access.permission)
         raise PermissionDenied(f"this needs the permission {access.permission}")

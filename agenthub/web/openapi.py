@@ -205,7 +205,7 @@ def _refusals(operation: Operation) -> set[int]:
     declaration, access = operation.declaration, operation.declaration.access
     statuses = {401, 422, 500, 503}  # 401 also where no credential is needed: one that is sent must be valid
     if access is None or access.kind != "public":
-        statuses.add(403)
+        statuses |= {403, 429}
     if _PLACE.search(operation.rule.rule):
         statuses.add(404)
     if operation.method in _WRITES:

@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from agenthub.core.ids import new_id
 from agenthub.settings import WebSettings
 from agenthub.web.access import RequestState, state
+from agenthub.web.limits import headers_of
 from agenthub.web.logs import begin_line, end_line, log_access
 from agenthub.web.metrics import Metrics
 
@@ -72,6 +73,8 @@ def _with_headers(response: Response) -> Response:
     headers = response.headers
     headers.extend(_FIXED_HEADERS)
     headers.add("X-Request-ID", state().request_id)
+    if (standing := state().standing) is not None:
+        headers.extend(headers_of(standing))
     if "Content-Security-Policy" not in headers:
         headers.add("Content-Security-Policy", _JSON_POLICY)
     if "Cache-Control" not in headers:

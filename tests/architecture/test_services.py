@@ -19,7 +19,6 @@ NAMES = [service.name for service in SERVICES]
 ENGINES = {
     "knowledge": {"faiss", "agenthub.rag.engine"},
     "embedders": {"onnxruntime", "tokenizers", "openai", "agenthub.rag.embedding.local"},
-    "cache": {"agenthub.cache.in_process"},
 }
 BOOT = """
 import json, os, sys

@@ -40,7 +40,7 @@ def test_readiness_has_each_dependency_with_its_latency_and_nothing_else(tmp_pat
 
 
 def test_a_process_checks_only_what_it_uses(tmp_path: Path) -> None:
-    assert set(body_of(serve(tmp_path, "platform.system-health").test_client().get("/api/health/ready"))["checks"]) == {"storage"}
+    assert set(body_of(serve(tmp_path, "platform.system-health").test_client().get("/api/health/ready"))["checks"]) == {"storage", "cache"}
 
 
 def test_a_failing_volume_is_503_and_live_stays_200(tmp_path: Path) -> None:
