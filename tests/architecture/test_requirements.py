@@ -12,7 +12,7 @@ PINNED = re.compile(r"([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)")
 # Required by the project's fixed list of technologies; their backends come with later issues.
 NOT_YET_IMPORTED = {"google-cloud-bigquery"}
 # pydantic uses the first, openpyxl the second if it is there (against entity bombs); the third holds Swagger UI's files.
-NOT_IMPORTED_BY_US = {"email-validator", "defusedxml", "flask-openapi-swagger"}
+NOT_IMPORTED_BY_US = {"email-validator", "defusedxml", "flask-openapi-swagger", "async-timeout"}
 
 
 def _normal(name: str) -> str:
