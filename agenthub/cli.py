@@ -9,6 +9,7 @@ import click
 from flask import Flask
 
 from agenthub.cli_bundles import BUNDLE_COMMANDS
+from agenthub.cli_cache import cache
 from agenthub.cli_knowledge import kb
 from agenthub.cli_upkeep import COMMANDS
 from agenthub.core.errors import AgentHubError
@@ -80,6 +81,7 @@ for command in COMMANDS:
 for bundle_command in BUNDLE_COMMANDS:
     kb.add_command(bundle_command)
 cli.add_command(kb)
+cli.add_command(cache)
 
 
 def main() -> None:

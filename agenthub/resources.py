@@ -108,7 +108,8 @@ class Resources:
         return self._opened[name]
 
     def _open_cache(self) -> Any:
-        return _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
+        cache = _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
+        return _call("agenthub.cache.measured:MeasuredCache", cache, self.observer)
 
     def _open_policy(self) -> Any:
         keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)

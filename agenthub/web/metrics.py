@@ -31,7 +31,9 @@ KNOWN: Final[Mapping[str, Known]] = {
     "embedding_seconds": Known("Time to embed a batch of texts", ("model",), _SLOW),
     "embedding_cache_total": Known("Texts looked up in the embedding cache: hit or miss", ("result",)),
     "embedding_texts_total": Known("Texts embedded", ("model",)),
-    "cache_total": Known("Look-ups in the cache: hit, miss or failure", ("result",)),
+    "cache_total": Known("Look-ups in the cache by kind of entry: hit, miss or failure", ("kind", "result")),
+    "cache_bytes_total": Known("Bytes of cache entries by kind: read or written", ("kind", "direction")),
+    "cache_seconds": Known("Time of a cache operation by kind of entry", ("kind", "operation")),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
     "kb_commit_seconds": Known("Time of a knowledge base's commit, by phase", ("phase",), _SLOW),
 }

@@ -12,7 +12,15 @@ from agenthub.settings import VARIABLES
 from tests.architecture.source import ROOT, product
 
 # Entry points, which hand the environment to Settings, and what must be decided before the application is imported.
-READERS = {"app.py", "wsgi.py", "agenthub/cli.py", "agenthub/cli_knowledge.py", "config/gunicorn.py"}
+READERS = {
+    "app.py",
+    "wsgi.py",
+    "agenthub/cli.py",
+    "agenthub/cli_cache.py",
+    "agenthub/cli_knowledge.py",
+    "agenthub/cli_upkeep.py",
+    "config/gunicorn.py",
+}
 OF_GUNICORN = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GUNICORN_PID"}
 
 

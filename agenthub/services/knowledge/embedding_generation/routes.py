@@ -8,8 +8,8 @@ import orjson
 from flask import Blueprint
 
 from agenthub.rag.vector_codec import encode_vector
-from agenthub.services.knowledge.embedding_generation.schemas import CacheOut, Embed, Embedded, ModelOut, ModelsOut
-from agenthub.web.access import resources
+from agenthub.services.knowledge.embedding_generation.schemas import CacheOut, CacheServerOut, Embed, Embedded, ModelOut, ModelsOut
+from agenthub.web.access import principal, resources
 from agenthub.web.answers import Raw
 from agenthub.web.declare import accepts, refuses, requires, returns
 
@@ -54,6 +54,7 @@ def get_cache_statistics() -> CacheOut:
     totals = resources().embedders.cache_totals()
     held = resources().cache.statistics()
     asked = totals.hits + totals.misses
+    shown = held.servers if "health:read" in principal().permissions else ()  # where our servers are is for those who run them
     return CacheOut(
         backend=held.backend,
         hits=totals.hits,
@@ -62,4 +63,7 @@ def get_cache_statistics() -> CacheOut:
         entries=held.entries,
         size_bytes=held.size_bytes,
         max_bytes=held.max_bytes,
+        errors=held.errors,
+        forged=held.forged,
+        servers=tuple(CacheServerOut.model_validate(server, from_attributes=True) for server in shown),
     )

@@ -44,6 +44,23 @@ class ModelsOut(Schema):
     items: tuple[ModelOut, ...]
 
 
+class CacheServerOut(Schema):
+    """One cache server as it says itself. `reason` says why it can't be used now; null: it doesn't say."""
+
+    address: str
+    ok: bool
+    reason: str | None
+    version: str | None
+    entries: Count | None
+    size_bytes: Count | None
+    max_bytes: Count | None
+    hits: Count | None
+    misses: Count | None
+    evictions: Count | None
+    connections: Count | None
+    uptime_seconds: Count | None
+
+
 class CacheOut(Schema):
     """What the embedding cache did since this process started, and what the cache behind it holds."""
 
@@ -54,3 +71,6 @@ class CacheOut(Schema):
     entries: Count | None
     size_bytes: Count | None
     max_bytes: Count | None
+    errors: Count
+    forged: Count
+    servers: tuple[CacheServerOut, ...]
