@@ -43,6 +43,7 @@ class Director:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._patience = self._random.choice((0.0, 0.5, 0.95))  # how likely an actor goes on: long runs find what needs a whole act
         self._turns: dict[int, threading.Semaphore] = {}
         self._waiting: set[int] = set()
         self._back = threading.Semaphore(0)
@@ -64,8 +65,10 @@ class Director:
             self._turns[number] = threading.Semaphore(0)
             thread.start()
             self._back.acquire()
+        number = -1
         while self._waiting:
-            number = self._random.choice(sorted(self._waiting))
+            if number not in self._waiting or self._random.random() >= self._patience:
+                number = self._random.choice(sorted(self._waiting))
             self._waiting.discard(number)
             self._turns[number].release()
             self._back.acquire()

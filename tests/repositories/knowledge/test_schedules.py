@@ -98,9 +98,20 @@ def test_a_merge_that_does_not_look_for_its_inputs_doubles_documents(monkeypatch
     assert until_missed()
 
 
-def test_a_collector_that_ignores_writers_takes_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_may_be_his", lambda *_: False)
-    assert until_missed()
+@pytest.mark.parametrize("heeded", [True, False])
+def test_a_collector_that_ignores_writers_takes_their_files(heeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World().create()
+    if not heeded:
+        monkeypatch.setattr(collecting, "_may_be_his", lambda *_: False)
+
+    def collected(name: str) -> None:
+        if name == "commit.before":
+            collect(world, NOW)
+
+    monkeypatch.setattr(commits, "failpoint", collected)
+    world.add("slow", "written slowly")
+    sound = not world.engine.verify(world.base_id, world.base.pointer)
+    assert sound is heeded
 
 
 class Unfenced(MemoryStorage):
