@@ -70,8 +70,9 @@ class _Opening:
         index = self._derived(INDEX, self._index, self._rebuilt_index)
         keywords = self._derived(KEYWORDS, self._keywords, self._rebuilt_keywords)
         columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
-        chunk_bytes = self._header.files[CHUNKS].length_bytes + 8 * self._header.chunk_count
-        size_bytes = index.size_bytes + keywords.size_bytes + columns.size_bytes + chunk_bytes
+        # Mapped pages are the system's, which takes them back when it needs them; numbers for each row are ours in any case.
+        loaded = 0 if self._volume.mapped else index.size_bytes + self._header.files[CHUNKS].length_bytes
+        size_bytes = loaded + keywords.size_bytes + columns.size_bytes + 12 * self._header.chunk_count
         return OpenSegment(self._header, index, self._lines, keywords, columns, size_bytes)
 
     def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
