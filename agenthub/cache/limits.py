@@ -82,17 +82,18 @@ class RateLimits:
         with self._lock:
             minute = self._minute(subject, window)
             minute.own += 1
+            rank = minute.own  # other threads count on while this one asks
             now = self._clock.monotonic()
             amount = minute.own - minute.told
             if amount < max(1, subject.per_minute // _STEPS) and now - minute.told_at < SHARE_SECONDS:
-                return minute.own + minute.others
+                return rank + minute.others
             minute.told, minute.told_at = minute.own, now
         key = self._keys.key(EVERY_TENANT, KIND, VERSION, subject.scope, subject.name, str(window))
         total = self._cache.increment(key, amount, 2 * WINDOW_SECONDS)
         with self._lock:
             if total is not None:
                 minute.others = max(minute.others, total - minute.told)
-            return minute.own + minute.others
+            return rank + minute.others
 
     def _minute(self, subject: Subject, window: int) -> _Minute:
         name = (subject.scope, subject.name)
