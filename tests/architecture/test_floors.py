@@ -22,6 +22,7 @@ EVERY_TENANT_USERS = {
     "agenthub/repositories/platform/login_throttle.py": "attempts belong to an address",
     "agenthub/cli_knowledge.py": "an operator looks after every knowledge base",
     "agenthub/cli_upkeep.py": "as cli_knowledge",
+    "agenthub/cli_bundles.py": "as cli_knowledge",
     "agenthub/repositories/knowledge/collecting.py": "files name their knowledge base, not its tenant",
     "agenthub/repositories/knowledge/holding.py": "as collecting",
     "agenthub/repositories/knowledge/leases.py": "as collecting",
