@@ -66,7 +66,7 @@ def _narrows(test: ast.expr) -> bool:
 
 
 def test_broad_handlers_raise_again() -> None:
-    """`except Exception` may clean up or translate. Only web/errors.py answers one, by Flask's registration, and cache servers' failures are misses."""
+    """`except Exception` ends nowhere but where it is listed: by Flask's registration web/errors.py, and where a failure is a miss."""
     going_on = {
         source.path
         for source in product()
