@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from flask import Response, request
 
-from agenthub.core.errors import InvalidInput, OperationReused, VersionConflict
+from agenthub.core.errors import AgentHubError, InvalidInput, OperationReused, VersionConflict
 from agenthub.core.json import dumps
 from agenthub.repositories.base import OperationRepeated
 from agenthub.repositories.operations import AppliedOperation, AppliedOperations, Operation, operation_id
@@ -19,6 +21,7 @@ from agenthub.web.declare import Declaration
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotent-Replayed"
 MAX_KEY_LENGTH: Final = 255
+_SWEEP_ONE_IN: Final = 500
 
 
 def once(declaration: Declaration, body_sha256: str, view: Callable[[], Any]) -> Response:
@@ -35,12 +38,21 @@ def once(declaration: Declaration, body_sha256: str, view: Callable[[], Any]) ->
     if applied is not None:
         return _replay(declaration, operation, applied)
     try:
-        return _respond(declaration, view())
+        response = _respond(declaration, view())
+        _sweep_sometimes()
+        return response
     except OperationRepeated as error:
         applied = _find(operation)
         if applied is None:
             raise VersionConflict("another request with this Idempotency-Key is being applied; repeat it") from error
         return _replay(declaration, operation, applied)
+
+
+def _sweep_sometimes() -> None:
+    """About one keyed write in 500 forgets the operations past their retention; a failure costs the write nothing."""
+    if secrets.randbelow(_SWEEP_ONE_IN) == 0:
+        with suppress(AgentHubError):
+            AppliedOperations(resources().storage).sweep()
 
 
 def _key() -> str | None:

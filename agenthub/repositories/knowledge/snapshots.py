@@ -54,7 +54,7 @@ class Snapshots:
             except VolumeUnavailable:
                 if attempt == _TRIES - 1:
                     raise
-                if base.generation == failed_generation:
+                if base.generation == failed_generation and not self._engine.volume.mapped:  # a local disk has no such cache
                     time.sleep(_NEGATIVE_CACHE_SECONDS)
                 failed_generation = base.generation
         raise AssertionError("the last try returns or raises")
