@@ -38,7 +38,7 @@ Rows = NDArray[np.int64]
 
 
 def choose_index(count: int) -> IndexKind:
-    """The kind of index a segment of `count` vectors gets (measured in docs/adr/0014)."""
+    """The kind of index a segment of `count` vectors gets (measured in docs/adr/0013)."""
     return "flat" if count < FLAT_ROWS else "ivf"
 
 

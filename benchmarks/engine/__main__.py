@@ -1,4 +1,4 @@
-"""How quick and how exact the knowledge engine is in process, without HTTP: what docs/adr/0014 quotes.
+"""How quick and how exact the knowledge engine is in process, without HTTP: what docs/adr/0013 quotes.
 
     python -m benchmarks.engine --count 100000 --rows 100000
     python -m benchmarks.engine --count 100000 --rows 4000
