@@ -76,7 +76,7 @@ SETTINGS = hypothesis.settings(
 
 def test_no_documented_operation_fails(api_schema: Any, tokens: dict[str, str | None], places: dict[str, str]) -> None:
     failures: list[str] = []
-    operations = [found.ok() for found in api_schema.get_all_operations()]
+    operations = [found.ok() for found in api_schema.get_all_operations() if "/import" not in found.ok().path]  # tar: test_bundles.py
     for operation in operations:
         try:
             fuzz(operation, tokens, places)

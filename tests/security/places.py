@@ -75,6 +75,8 @@ def _chunk(place: Place) -> str:
 
 def _erasure(place: Place) -> Any:
     base = f"/api/knowledge-bases/{place['knowledge_base_id']}"
+    for snapshot in place.owner.api.get(f"{base}/snapshots")["items"]:  # named snapshots would keep what is to be erased
+        place.owner.api.call("DELETE", f"{base}/snapshots/{snapshot['id']}", 204)
     document = place.make(f"{base}/documents", {"title": place.label(), "text": f"Gone soon: {place.canary}."})["id"]
     return place.make(f"{base}/documents/{document}/erase", None, 202)["id"]
 

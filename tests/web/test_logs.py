@@ -8,11 +8,20 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import structlog
 
+from agenthub.web import logs
 from agenthub.web.logs import clean_text, hide_secrets
 
 
+@pytest.fixture
+def _through_structlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an earlier test configured: access lines go where `capture_logs` sees them."""
+    monkeypatch.setattr(logs._access_lines, "handler", None)
+
+
+@pytest.mark.usefixtures("_through_structlog")
 def test_each_request_has_one_line_with_route_principal_and_no_query(world: Any) -> None:
     with structlog.testing.capture_logs() as lines:
         answer = world.client().get("/api/notes?limit=7", headers=world.owner)
@@ -25,6 +34,7 @@ def test_each_request_has_one_line_with_route_principal_and_no_query(world: Any)
     assert answer.status_code == 200
 
 
+@pytest.mark.usefixtures("_through_structlog")
 def test_probes_are_quiet_and_failures_are_loud(world: Any) -> None:
     with structlog.testing.capture_logs() as lines:
         world.client().get("/api/health/live")

@@ -97,12 +97,12 @@ class EraseRequests:
 
     def _plan(self, document_id: str, answer: Any) -> Plan:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
-            self._refuse_snapshots(base)
             live = DocumentRepository(self._storage).find(base.tenant_id, document_id)
             live = live if live and live.knowledge_base_id == base.id else None
             past = self._past(base, document_id)
             if live is None and not past:
                 raise NotFound("no document with this id")
+            self._refuse_snapshots(base)
             erasure = self._draft(base, document_id, generation, now, [*past, live.original_name if live else ""])
             return Effect(
                 answer(erasure),

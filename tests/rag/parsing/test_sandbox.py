@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,6 +54,9 @@ def assert_all_gone(started: list[tuple[subprocess.Popen[bytes], dict[str, Any]]
     assert started
     for process, _ in started:
         assert process.returncode is not None, "reaped"
+        limit = time.monotonic() + 10  # the kernel may take a moment to end what was killed
+        while living(process.pid) and time.monotonic() < limit:
+            time.sleep(0.02)
         assert not living(process.pid)
 
 
