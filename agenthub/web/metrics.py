@@ -66,7 +66,8 @@ class Metrics:
         child = self._counting.get(key)
         if child is None:  # finding it by its labels costs more than counting
             total = _named(name, "_total")
-            child = self._counting[key] = self._counter(total, tuple(labels)).labels(**self._mended(total, labels))
+            counter, given = self._counter(total, tuple(labels)), self._mended(total, labels)
+            child = self._counting[key] = counter.labels(**given) if given else counter
         child.inc(amount)
 
     def time(self, name: str, seconds: float, /, **labels: str) -> None:
@@ -75,7 +76,8 @@ class Metrics:
         child = self._timing.get(key)
         if child is None:
             duration = _named(name, "_seconds")
-            child = self._timing[key] = self._histogram(duration, tuple(labels)).labels(**self._mended(duration, labels))
+            histogram, given = self._histogram(duration, tuple(labels)), self._mended(duration, labels)
+            child = self._timing[key] = histogram.labels(**given) if given else histogram
         child.observe(seconds)
 
     def request_began(self) -> None:

@@ -78,3 +78,12 @@ def test_processes_that_share_a_folder_are_summed(tmp_path: Path, count: int) ->
         subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True) for _ in range(count)
     ]
     assert f'agenthub_embedding_cache_total{{result="hit"}} {count}.0' in outputs[-1].stdout
+
+
+def test_what_has_no_labels_is_measured_too() -> None:
+    metrics = Metrics()
+    metrics.count("kb_merges", 2)
+    metrics.time("kb_merging", 0.5)
+    text = metrics.exposition().decode()
+    assert "agenthub_kb_merges_total 2.0" in text
+    assert "agenthub_kb_merging_seconds_count 1.0" in text
