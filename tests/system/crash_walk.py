@@ -22,6 +22,7 @@ from typing import Any
 from agenthub.core import failpoints
 from agenthub.core.types import EVERY_TENANT
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.merging import Merges
 from tests.api import Api, make_app
 
 OLD = "The old text speaks of walruses."
@@ -128,6 +129,10 @@ def check(walk: Walk, api: Api, base: str, document: str, step: int, finished: b
         walk.expect(api.send("POST", f"{made}/documents", json={"title": "a", "text": "b"}).status_code == 201, step, "it takes no writes")
     problems = api.app.extensions["agenthub"].knowledge.verify(base.rsplit("/", 1)[1], pointer_of(api, base))
     walk.expect(not problems, step, f"verify found {problems}")
+    resources = api.app.extensions["agenthub"]  # these processes die too young for their own upkeep: merge here
+    Merges(resources.storage, resources.knowledge).merge(
+        KnowledgeBaseRepository(resources.storage).get(EVERY_TENANT, base.rsplit("/", 1)[1])
+    )
     return reset(api, walk.operation, base, document)
 
 
