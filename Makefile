@@ -43,9 +43,10 @@ migrate: $(STAMPS)/runtime ## Bring the schema of DATABASE_URL to this release (
 	@$(BIN)/python -m agenthub.cli migrate
 
 .PHONY: bench
-bench: $(STAMPS)/development ## Measure retrieval (nDCG@10), then speed against Chroma, pgvector, FAISS and Flask (OPTIONS=--quick; docs/benchmarks.md)
+bench: $(STAMPS)/development servers ## Measure retrieval, the cache, then speed against Chroma, pgvector, FAISS and Flask (OPTIONS=--quick; docs/benchmarks.md)
 	@scripts/install_wrk.sh
 	$(BIN)/python -m benchmarks.retrieval --start
+	$(BIN)/python -m benchmarks.cache $(filter --quick,$(OPTIONS))
 	$(BIN)/python -m benchmarks.peers $(OPTIONS)
 
 .PHONY: torture

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agenthub.rag.volume import Volume
     from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
     from agenthub.repositories.knowledge.upkeep import UpkeepThread
+    from agenthub.repositories.knowledge.warming_thread import WarmingThread
 
 _ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders"})
 _SCHEMA: Final = "agenthub.storage.schema"
@@ -89,6 +90,12 @@ class Resources:
         return opened
 
     @property
+    def warming(self) -> WarmingThread:
+        """Warming behind the requests of this process, and the record of what it is asked for."""
+        opened: WarmingThread = self._open("knowledge", "warming", self._open_warming)
+        return opened
+
+    @property
     def limits(self) -> RateLimits:
         """How many requests a minute."""
         opened: RateLimits = self._open("cache", "limits", self._open_limits)
@@ -108,8 +115,9 @@ class Resources:
         return self._opened[name]
 
     def _open_cache(self) -> Any:
-        cache = _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE))
-        return _call("agenthub.cache.measured:MeasuredCache", cache, self.observer)
+        tally = _call("agenthub.cache.measured:KindTally", self.observer)
+        cache = _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE), tally)
+        return _call("agenthub.cache.measured:MeasuredCache", cache, tally)
 
     def _open_policy(self) -> Any:
         keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
@@ -135,6 +143,26 @@ class Resources:
         module = "agenthub.repositories.knowledge.upkeep"
         upkeep = _found(f"{module}:Upkeep")(self.storage, self.knowledge, self.forget_texts, observer=self.observer)
         return _found(f"{module}:UpkeepThread")(upkeep, enabled=self.settings.maintenance)
+
+    def _open_warming(self) -> Any:
+        module = "agenthub.repositories.knowledge.warming"
+        share = _found(f"{module}:BYTES_SHARE")
+        budget_bytes = int(self.settings.rag.segment_cache_bytes * share)
+        warming = _call(f"{module}:Warming", self.storage, self.knowledge, self.embedders, budget_bytes)
+        make: Callable[..., Any] = _found("agenthub.repositories.knowledge.warming_thread:WarmingThread")
+        return make(warming, self.cached.asked_to_warm, enabled=self.settings.warming)
+
+    def begin(self) -> None:
+        """Start what works behind the requests. For a process that serves, after its fork."""
+        if "knowledge" in self.needs:
+            self.warming.begin()
+
+    def end(self) -> None:
+        """Stop what `begin` started, within 2 seconds."""
+        with self._lock:
+            warming = self._opened.get("warming")
+        if warming is not None:
+            warming.close()
 
     def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> None:
         """Overwrite what the embedding cache keeps of a knowledge base's texts, and put all kept results out of use."""

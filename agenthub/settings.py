@@ -92,6 +92,7 @@ class Settings:
     accounts: AccountSettings
     services: tuple[str, ...]
     result_cache: bool
+    warming: bool
     rate_limits: bool
     rates: RateSettings
     maintenance: bool
@@ -120,6 +121,7 @@ class Settings:
             accounts=_accounts(reader, embedded_default and web.on_loopback),
             services=_services(reader),
             result_cache=reader.switch("AGENTHUB_RESULT_CACHE"),
+            warming=reader.switch("AGENTHUB_WARMING"),
             rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
             maintenance=reader.switch("AGENTHUB_MAINTENANCE"),
             rates=_rates(reader),
@@ -211,17 +213,22 @@ def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
 
 
 def _cache(reader: _Reader) -> CacheSettings:
-    memcached, redis, secret = _memcached(reader), reader.optional("REDIS_URL"), reader.optional("AGENTHUB_CACHE_KEY")
+    ca_file = reader.optional("AGENTHUB_CACHE_CA_FILE")
+    memcached, redis, secret = _memcached(reader, ca_file), reader.optional("REDIS_URL"), reader.optional("AGENTHUB_CACHE_KEY")
     if memcached and redis:
         reader.problems.append("MEMCACHED_SERVERS and REDIS_URL are both set: choose one cache")
     if secret is not None and len(secret) < MIN_SECRET_LENGTH:
         reader.problems.append(f"AGENTHUB_CACHE_KEY must have at least {MIN_SECRET_LENGTH} characters")
+    redis_tls = redis is not None and redis.startswith(("rediss:", "valkeys:"))
+    if ca_file and not redis_tls and not (memcached and memcached.tls):
+        reader.problems.append("AGENTHUB_CACHE_CA_FILE is set, but no cache server is spoken to by TLS: MEMCACHED_TLS=on, or rediss://")
     deployment = reader.text("AGENTHUB_CACHE_NAMESPACE")
     if not _NAMESPACE.match(deployment):
         reader.problems.append("AGENTHUB_CACHE_NAMESPACE must be 1 to 48 characters of a-z, 0-9, - and _")
     return CacheSettings(
         memcached,
         reader.attempt(lambda: check_redis_url(redis), None) if redis else None,
+        ca_file if redis_tls else None,
         max_bytes=reader.number("AGENTHUB_CACHE_BYTES", 0, 2**40),
         secret=secret,
         deployment=deployment,
@@ -232,7 +239,7 @@ def _rates(reader: _Reader) -> RateSettings:
     return RateSettings(*(reader.number(f"AGENTHUB_RATE_LIMIT_{name}", 1, 10**9) for name in ("KEY", "USER", "ORGANIZATION", "ADDRESS")))
 
 
-def _memcached(reader: _Reader) -> MemcachedSettings | None:
+def _memcached(reader: _Reader, ca_file: str | None) -> MemcachedSettings | None:
     text, username, password = (reader.optional(f"MEMCACHED_{name}") for name in ("SERVERS", "USERNAME", "PASSWORD"))
     protocols: dict[str, Protocol] = {value: value for value in PROTOCOLS}
     protocol, tls = protocols[reader.choice("MEMCACHED_PROTOCOL", PROTOCOLS)], reader.switch("MEMCACHED_TLS")
@@ -248,7 +255,7 @@ def _memcached(reader: _Reader) -> MemcachedSettings | None:
         reader.problems.append("MEMCACHED_USERNAME can't hold white space, MEMCACHED_PASSWORD no line end")
     none: tuple[tuple[str, int], ...] = ()
     servers = reader.attempt(lambda: parse_servers(text), none)
-    return MemcachedSettings(servers, username, password, protocol, tls)
+    return MemcachedSettings(servers, username, password, protocol, tls, ca_file if tls else None)
 
 
 def _embedding(reader: _Reader) -> EmbeddingSettings:

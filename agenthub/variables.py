@@ -35,6 +35,11 @@ VARIABLES: Final = (
     Variable("MEMCACHED_TLS", "off", "on: speak TLS to the memcached servers and check their certificates"),
     Variable("REDIS_URL", "", "A shared cache on Redis or Valkey instead: redis://:password@host:6379/0, or rediss://… for TLS", True),
     Variable(
+        "AGENTHUB_CACHE_CA_FILE",
+        "",
+        "Certificates (PEM) of the authorities that cache servers' certificates are checked against. Unset: the system's",
+    ),
+    Variable(
         "AGENTHUB_CACHE_KEY",
         "",
         "Signs what is kept on cache servers; the same for all processes. Unset: a random one in the database",
@@ -74,6 +79,7 @@ VARIABLES: Final = (
     Variable("AGENTHUB_LOG_LEVEL", "info", "debug, info, warning or error"),
     Variable("AGENTHUB_LOG_STREAM", "stderr", "stderr or stdout"),
     Variable("AGENTHUB_RESULT_CACHE", "on", "off: every search is computed, for measurements"),
+    Variable("AGENTHUB_WARMING", "on", "off: nothing is opened before it is asked for, for measurements"),
     Variable("AGENTHUB_MAINTENANCE", "on", "off: this process merges and erases nothing behind requests; run `kb maintain` on a schedule"),
     Variable("AGENTHUB_RATE_LIMITS", "on", "off: nothing is throttled, for measurements"),
     Variable("AGENTHUB_RATE_LIMIT_KEY", "60000", "Requests a minute of one API key, on all replicas together where the cache is shared"),

@@ -115,6 +115,18 @@ def when_ready(server: Any) -> None:
     server.log.info("AgentHub listens on %s", ", ".join(places))
 
 
+def post_worker_init(worker: Any) -> None:
+    """In a worker, after the fork and before its first request: start what works behind requests."""
+    if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
+        resources.begin()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """In a worker that ends: stop what it started."""
+    if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
+        resources.end()
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     """Forget the live gauges of a worker that is gone, as `prometheus_client.multiprocess.mark_process_dead` does.
 

@@ -12,6 +12,7 @@ from agenthub.cache.configuration import CacheSettings, parse_servers
 from agenthub.cache.configuration import MemcachedSettings as Memcached
 from agenthub.cache.keys import CacheKeys
 from agenthub.cache.open import open_cache
+from agenthub.cache.policy import CachePolicy
 from agenthub.cli import cli
 from agenthub.core.types import EVERY_TENANT
 from tests.servers.memcached import MemcachedServer
@@ -51,6 +52,24 @@ def test_a_dead_server_is_said(environment: dict[str, str], memcached: Memcached
 
 
 def test_without_a_server_nothing_is_pretended(environment: dict[str, str]) -> None:
-    done = CliRunner().invoke(cli, ["cache", "flush", "result"], env={**environment, "MEMCACHED_SERVERS": ""})
+    for command in (["flush", "result"], ["warm"]):
+        done = CliRunner().invoke(cli, ["cache", *command], env={**environment, "MEMCACHED_SERVERS": ""})
+        assert done.exit_code == 1
+        assert "own memory" in done.output
+
+
+def test_every_process_is_asked_to_warm(environment: dict[str, str], memcached: MemcachedServer) -> None:
+    cache = open_cache(CacheSettings(Memcached(parse_servers(environment["MEMCACHED_SERVERS"])), secret=SECRET))
+    cached = CachePolicy(cache, CacheKeys())
+    assert cached.asked_to_warm() is None
+    words = set()
+    for _ in range(2):
+        done = CliRunner().invoke(cli, ["cache", "warm"], env=environment)
+        assert (done.exit_code, done.output.splitlines()[-1]) == (0, "every process was asked to warm itself")
+        words.add(cached.asked_to_warm())
+    assert len(words) == 2 and None not in words
+    memcached.kill()
+    done = CliRunner().invoke(cli, ["cache", "warm"], env=environment)
     assert done.exit_code == 1
-    assert "own memory" in done.output
+    assert "nobody was told" in done.output
+    cache.close()

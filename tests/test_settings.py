@@ -82,6 +82,13 @@ def test_shared_caches_are_read() -> None:
     assert not Settings.from_env({}).cache.shared
 
 
+def test_authorities_go_to_the_cache_that_speaks_tls() -> None:
+    given = {"AGENTHUB_CACHE_CA_FILE": "/ca.pem"}
+    memcached = Settings.from_env({**given, "MEMCACHED_SERVERS": "a", "MEMCACHED_TLS": "on"}).cache.memcached
+    assert memcached is not None and memcached.ca_file == "/ca.pem"
+    assert Settings.from_env({**given, "REDIS_URL": "rediss://h"}).cache.redis_ca_file == "/ca.pem"
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
@@ -92,6 +99,9 @@ def test_shared_caches_are_read() -> None:
         ({"MEMCACHED_SERVERS": "a:1", "MEMCACHED_USERNAME": "u v", "MEMCACHED_PASSWORD": "p"}, "white space"),
         ({"MEMCACHED_PROTOCOL": "udp"}, "MEMCACHED_PROTOCOL"),
         ({"REDIS_URL": "http://h"}, "REDIS_URL"),
+        ({"AGENTHUB_CACHE_CA_FILE": "/ca.pem"}, "AGENTHUB_CACHE_CA_FILE"),
+        ({"AGENTHUB_CACHE_CA_FILE": "/ca.pem", "MEMCACHED_SERVERS": "a"}, "AGENTHUB_CACHE_CA_FILE"),
+        ({"AGENTHUB_CACHE_CA_FILE": "/ca.pem", "REDIS_URL": "redis://h"}, "AGENTHUB_CACHE_CA_FILE"),
         ({"AGENTHUB_CACHE_KEY": "short-canary"}, "AGENTHUB_CACHE_KEY"),
         ({"AGENTHUB_CACHE_NAMESPACE": "A B"}, "AGENTHUB_CACHE_NAMESPACE"),
     ],

@@ -21,6 +21,7 @@ class MemcachedSettings:
     """A memcached cluster and how to log in to it.
 
     `ascii` logs in as memcached's own `-Y` file asks, `memcachier` as that host's text protocol does, `sasl` by the binary protocol.
+    With `tls` certificates are checked against the authorities in `ca_file`, or the system's.
     """
 
     servers: tuple[tuple[str, int], ...]
@@ -28,6 +29,7 @@ class MemcachedSettings:
     password: str | None = field(default=None, repr=False)
     protocol: Protocol = "ascii"
     tls: bool = False
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class CacheSettings:
     """Which cache was asked for; nothing means the process's own memory, up to `max_bytes`.
 
     `secret` signs what is kept on servers; None lets the storage keep one. `deployment` separates deployments on one server.
+    `redis_ca_file` holds the authorities that a rediss:// server's certificate is checked against; None: the system's.
     """
 
     memcached: MemcachedSettings | None = None
     redis_url: str | None = field(default=None, repr=False)
+    redis_ca_file: str | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
     secret: str | None = field(default=None, repr=False)
     deployment: str = "agenthub"

@@ -33,6 +33,21 @@ class ServerStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class KindStatistics:
+    """What one kind of entry was to this process. Bytes are those of values; `seconds` is the time of all `operations` together."""
+
+    kind: str
+    hits: int = 0
+    misses: int = 0
+    errors: int = 0
+    forged: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    operations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStatistics:
     """What a backend holds and did. None: the backend can't tell."""
 
@@ -46,6 +61,7 @@ class CacheStatistics:
     errors: int = 0
     forged: int = 0
     servers: tuple[ServerStatistics, ...] = ()
+    kinds: tuple[KindStatistics, ...] = ()
 
 
 class Cache(Protocol):

@@ -14,7 +14,9 @@ from operator import methodcaller
 from typing import Final, TypeVar
 
 from agenthub.cache.contract import MAX_TTL_SECONDS, MAX_VALUE_BYTES, SEAL_BYTES, CacheStatistics, ServerStatistics, checked_ttl_seconds
+from agenthub.cache.keys import kind_of
 from agenthub.cache.server import Node, Server, ServerDown, ValueRefused
+from agenthub.core.observe import Observer, Unobserved
 
 T = TypeVar("T")
 EDITION_SECONDS: Final = 5.0
@@ -36,9 +38,11 @@ class _Edition:
 class Fleet:
     """Implements `Cache` over one or several servers. No key is listed or deleted to flush: its namespace gets a new edition."""
 
-    def __init__(self, backend: str, servers: Sequence[Server]) -> None:
+    def __init__(self, backend: str, servers: Sequence[Server], observer: Observer | None = None) -> None:
+        """`observer` is told of what fails, `cache_errors_total` by kind of entry and reason: `failed`, or `down` for unasked."""
         self._backend = backend
         self._servers = tuple(servers)
+        self._observer: Observer = observer or Unobserved()
         self._orders = [self._order(slot) for slot in range(_SLOTS)]
         self._editions: dict[str, _Edition] = {}
         self._lock = threading.Lock()
@@ -50,7 +54,7 @@ class Fleet:
         physical = self._physical(wanted)
         found: dict[str, bytes] = {}
         for server, names in self._grouped(physical):
-            answer: dict[str, bytes] = self._try(server, methodcaller("get_many", names), {})
+            answer: dict[str, bytes] = self._try(server, methodcaller("get_many", names), {}, names[0])
             found.update((physical[name], value) for name, value in answer.items() if name in physical and isinstance(value, bytes))
         with self._lock:
             self._hits += len(found)
@@ -65,22 +69,22 @@ class Fleet:
             fitting = {name: items[physical[name]] for name in names if len(items[physical[name]]) <= LARGEST_BYTES}
             large = [name for name in names if name not in fitting]
             if large:
-                self._try(server, methodcaller("delete_many", large), None)
+                self._try(server, methodcaller("delete_many", large), None, names[0])
             if fitting:
-                self._try(server, methodcaller("set_many", fitting, ttl_seconds), None)
+                self._try(server, methodcaller("set_many", fitting, ttl_seconds), None, names[0])
 
     def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
         """See `Cache.add`."""
         ttl_seconds = checked_ttl_seconds(ttl_seconds)
         for server, (name,) in self._grouped(self._physical([key])) if len(value) <= LARGEST_BYTES else ():
-            return self._try(server, methodcaller("add", name, value, ttl_seconds), otherwise=False)
+            return self._try(server, methodcaller("add", name, value, ttl_seconds), False, name)
         return False
 
     def increment(self, key: str, amount: int, ttl_seconds: float) -> int | None:
         """See `Cache.increment`."""
         ttl_seconds = checked_ttl_seconds(ttl_seconds)
         for server, (name,) in self._grouped(self._physical([key])):
-            total: int | None = self._try(server, methodcaller("increment", name + _COUNTER, amount, ttl_seconds), None)
+            total: int | None = self._try(server, methodcaller("increment", name + _COUNTER, amount, ttl_seconds), None, name)
             return total
         return None
 
@@ -88,7 +92,7 @@ class Fleet:
         """See `Cache.flush`."""
         edition = secrets.token_hex(8)
         for server, (name,) in self._grouped([_edition_key(namespace)]):
-            kept = self._try(server, partial(_keep, name=name, edition=edition), otherwise=False)
+            kept = self._try(server, partial(_keep, name=name, edition=edition), False, name)
             if kept:
                 self._editions[namespace] = _Edition(edition, time.monotonic())
             return kept
@@ -96,7 +100,7 @@ class Fleet:
 
     def statistics(self) -> CacheStatistics:
         """See `Cache.statistics`."""
-        servers = tuple(self._try(s, methodcaller("statistics", s.address), _silent(s)) for s in self._servers)
+        servers = tuple(self._try(s, methodcaller("statistics", s.address), _silent(s), "") for s in self._servers)
         with self._lock:
             hits, misses, errors = self._hits, self._misses, self._errors
         sums = (_sum(s.entries for s in servers), _sum(s.size_bytes for s in servers), _sum(s.max_bytes for s in servers))
@@ -119,11 +123,16 @@ class Fleet:
     def _grouped(self, names: Iterable[str]) -> list[tuple[Server, list[str]]]:
         """The names by the server that is asked for them; those without a server are left out and counted."""
         groups: dict[Server, list[str]] = {}
+        unasked = ""
         for name in names:
             order = self._orders[int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % _SLOTS]
             server = next((server for server in order if server.available), None)
             if server is not None:
                 groups.setdefault(server, []).append(name)
+            else:
+                unasked = name
+        if unasked:
+            self._observer.count("cache_errors_total", kind=kind_of(unasked), reason="down")
         return list(groups.items())
 
     def _physical(self, keys: Sequence[str]) -> dict[str, str]:
@@ -137,20 +146,22 @@ class Fleet:
             return known.name
         for server, (name,) in self._grouped([_edition_key(namespace)]):
             preferred = known.name if known else secrets.token_hex(8)
-            found = self._try(server, partial(_agree, name=name, preferred=preferred), None)
+            found = self._try(server, partial(_agree, name=name, preferred=preferred), None, name)
             if found is not None:
                 self._editions[namespace] = _Edition(found, time.monotonic())
                 return found
         return known.name if known else None
 
-    def _try(self, server: Server, question: Callable[[Node], T], otherwise: T) -> T:
+    def _try(self, server: Server, question: Callable[[Node], T], otherwise: T, name: str) -> T:
+        """The answer, or `otherwise` after a failure, which is counted under the kind of `name`."""
         try:
             return server.ask(question)
         except ServerDown:
-            pass  # counted when it fell
+            self._observer.count("cache_errors_total", kind=kind_of(name), reason="down")
         except Exception:  # clients raise errors of many kinds, some by races of their own (design/COMPONENTS.md)
             with self._lock:
                 self._errors += 1
+            self._observer.count("cache_errors_total", kind=kind_of(name), reason="failed")
         return otherwise
 
 

@@ -61,6 +61,12 @@ class ScopedCache:
         return self._keys.key(self._tenant_id, self._kind, self._version, name)
 
 
+def kind_of(key: str) -> str:
+    """The kind of the entry a key is for, also where something was added to the key; `none` for what `CacheKeys` didn't make."""
+    namespace = key.partition("/")[0].split(".")
+    return namespace[1] if len(namespace) == 3 else "none"
+
+
 def _checked(name: str) -> str:
     if not _NAME.match(name):
         raise ValueError(f"{name!r} is not a name of 1 to 48 characters of [a-z0-9_-]")

@@ -9,12 +9,11 @@ from typing import Final, Literal
 
 from agenthub.cache.contract import Cache
 from agenthub.cache.keys import CacheKeys
+from agenthub.cache.policy import RATE
 from agenthub.core.clock import Clock
 from agenthub.core.types import EVERY_TENANT
 
 Scope = Literal["key", "user", "organization", "address"]
-KIND: Final = "rate"
-VERSION: Final = 1
 WINDOW_SECONDS: Final = 60
 SHARE_SECONDS: Final = 1.0
 _STEPS: Final = 200
@@ -88,8 +87,8 @@ class RateLimits:
             if amount < max(1, subject.per_minute // _STEPS) and now - minute.told_at < SHARE_SECONDS:
                 return rank + minute.others
             minute.told, minute.told_at = minute.own, now
-        key = self._keys.key(EVERY_TENANT, KIND, VERSION, subject.scope, subject.name, str(window))
-        total = self._cache.increment(key, amount, 2 * WINDOW_SECONDS)
+        key = self._keys.key(EVERY_TENANT, RATE.name, RATE.version, subject.scope, subject.name, str(window))
+        total = self._cache.increment(key, amount, RATE.ttl_seconds)
         with self._lock:
             if total is not None:
                 minute.others = max(minute.others, total - minute.told)

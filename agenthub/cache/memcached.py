@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from pymemcache.exceptions import MemcacheClientError, MemcacheServerError
 from agenthub.cache.configuration import MemcachedSettings
 from agenthub.cache.contract import ServerStatistics
 from agenthub.cache.server import CONNECT_SECONDS, PROBE_KEY, TIMEOUT_SECONDS, LoginRefused, ValueRefused, check_probe, whole
+from agenthub.cache.tls import client_context
 
 _LONGEST_ANSWER: Final = 4096
 
@@ -35,18 +35,31 @@ class AuthClient(Client):  # type: ignore[misc]  # pymemcache's types say Any
             raise
 
     def _log_in(self) -> None:
-        """Send the credentials as the value of a `set`, which is how both protocols do it. Raises: LoginRefused."""
+        """Send the credentials as the value of a `set`, which is how both protocols do it. Raises: LoginRefused.
+
+        A server without log-in would keep them as an entry for everyone. memcached's own says beforehand whether it has one;
+        MemCachier's takes nothing before the log-in, so there what was kept is looked for, and removed.
+        """
         name, value = ("auth", f"{self.username} {self.password}") if self.protocol == "ascii" else (self.username, self.password)
+        if self.protocol == "ascii" and not self._asked(b"get auth\r\n").startswith(b"CLIENT_ERROR"):
+            raise LoginRefused("the server has no log-in: user name and password were not sent")
         secret = value.encode()
-        self.sock.sendall(b"set %s 0 0 %d\r\n%s\r\n" % (name.encode(), len(secret), secret))
+        if not self._asked(b"set %s 0 0 %d\r\n%s\r\n" % (name.encode(), len(secret), secret)).startswith(b"STORED"):
+            raise LoginRefused("the server refuses this user name and password")
+        if self.protocol == "memcachier" and self._asked(b"get %s\r\n" % name.encode(), b"END\r\n").startswith(b"VALUE"):
+            self._asked(b"delete %s\r\n" % name.encode())
+            raise LoginRefused("the server has no such log-in: it kept the password as an entry, which was removed")
+
+    def _asked(self, request: bytes, ending: bytes = b"\r\n") -> bytes:
+        """What the server answers to a request, up to the `ending` or the end of the connection."""
+        self.sock.sendall(request)
         answer = b""
-        while not answer.endswith(b"\r\n") and len(answer) < _LONGEST_ANSWER:
+        while not answer.endswith(ending) and len(answer) < _LONGEST_ANSWER:
             part = self.sock.recv(_LONGEST_ANSWER)
             if not part:
                 break
             answer += part
-        if not answer.startswith(b"STORED"):
-            raise LoginRefused("the server refuses this user name and password")
+        return answer
 
 
 class MemcachedNode:
@@ -62,7 +75,7 @@ class MemcachedNode:
             timeout=TIMEOUT_SECONDS,
             no_delay=True,
             default_noreply=False,  # what is lost without a reply looks like success
-            tls_context=ssl.create_default_context() if settings.tls else None,
+            tls_context=client_context(settings.ca_file) if settings.tls else None,
         )
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:

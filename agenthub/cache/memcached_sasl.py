@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -15,6 +14,7 @@ from agenthub.cache.configuration import MemcachedSettings
 from agenthub.cache.contract import ServerStatistics
 from agenthub.cache.memcached import statistics_of
 from agenthub.cache.server import PROBE_KEY, TIMEOUT_SECONDS, LoginRefused, ValueRefused, check_probe
+from agenthub.cache.tls import client_context
 
 T = TypeVar("T")
 _TOO_LARGE: Final = 0x03
@@ -30,6 +30,11 @@ class _Lines(Protocol):  # type: ignore[misc]  # carries no types
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.set_retry_delay(0)
+        self.lost: Exception | None = None
+
+    def _connection_error(self, exception: Exception) -> None:
+        self.lost = exception
+        super()._connection_error(exception)
 
 
 class SaslNode:
@@ -41,7 +46,7 @@ class SaslNode:
             settings.username,
             settings.password,
             socket_timeout=TIMEOUT_SECONDS,
-            tls_context=ssl.create_default_context() if settings.tls else None,
+            tls_context=client_context(settings.ca_file) if settings.tls else None,
             raw_data=True,
         )
 
@@ -104,5 +109,5 @@ class SaslNode:
             self.close()
             raise
         if self._lines.connection is None:
-            raise ConnectionError("the connection was lost, or never made")
+            raise ConnectionError("the connection was lost, or never made") from self._lines.lost
         return answer

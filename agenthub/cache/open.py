@@ -12,15 +12,16 @@ from agenthub.cache.contract import Cache
 from agenthub.cache.in_process import InProcessCache
 from agenthub.cache.sealed import SealedCache
 from agenthub.core.errors import SettingsError
+from agenthub.core.observe import Observer
 
 _log: Final = logging.getLogger("agenthub.cache")
 
 
-def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = None) -> Cache:
+def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = None, observer: Observer | None = None) -> Cache:
     """The cache that was asked for: this process's own memory unless a server is configured.
 
     `secret` gives what signs the values on servers where AGENTHUB_CACHE_KEY is not set; all processes must get the same. A server that
-    can't be used is said in the log and in `Cache.check`; the process works without it.
+    can't be used is said in the log and in `Cache.check`; the process works without it. `observer` is told of what fails.
 
     Raises: SettingsError when values on servers can't be signed, or the settings contradict each other.
     """
@@ -29,17 +30,19 @@ def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = Non
     key = settings.secret.encode() if settings.secret else secret() if secret else None
     if key is None:
         raise SettingsError(["AGENTHUB_CACHE_KEY is needed to sign what is kept on cache servers"])
-    cache = SealedCache(_memcached(settings.memcached) if settings.memcached else _redis(settings.redis_url or ""), key)
+    opened = _memcached(settings.memcached, observer) if settings.memcached else _redis(settings, observer)
+    cache = SealedCache(opened, key, observer)
     for server in cache.check():
         if not server.ok:
             _log.error("cache server %s can't be used: %s; what it would hold is computed each time", server.address, server.reason)
     return cache
 
 
-def _memcached(settings: MemcachedSettings) -> Cache:
+def _memcached(settings: MemcachedSettings, observer: Observer | None) -> Cache:
     from agenthub.cache.fleet import Fleet
     from agenthub.cache.server import Server
 
+    _check_authorities(settings.ca_file)
     if settings.protocol == "sasl":
         from agenthub.cache.memcached_sasl import SaslNode as Node
     else:
@@ -48,14 +51,23 @@ def _memcached(settings: MemcachedSettings) -> Cache:
         Server(f"{host}:{port}", lambda host=host, port=port: Node(host, port, settings))  # type: ignore[misc]
         for host, port in settings.servers
     ]
-    return Fleet("memcached", servers)
+    return Fleet("memcached", servers, observer)
 
 
-def _redis(url: str) -> Cache:
+def _redis(settings: CacheSettings, observer: Observer | None) -> Cache:
     from agenthub.cache.fleet import Fleet
     from agenthub.cache.redis_server import RedisNode
     from agenthub.cache.server import Server
 
-    checked = check_redis_url(url)
+    checked = check_redis_url(settings.redis_url or "")
+    _check_authorities(settings.redis_ca_file)
     parts = urlsplit(checked)
-    return Fleet("redis", [Server(f"{parts.hostname}:{parts.port or 6379}", lambda: RedisNode(checked))])
+    return Fleet("redis", [Server(f"{parts.hostname}:{parts.port or 6379}", lambda: RedisNode(checked, settings.redis_ca_file))], observer)
+
+
+def _check_authorities(ca_file: str | None) -> None:
+    """Raises: SettingsError, now and not at the first request, when the file can't be used."""
+    from agenthub.cache.tls import client_context
+
+    if ca_file is not None:
+        client_context(ca_file)

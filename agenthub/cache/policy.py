@@ -4,6 +4,8 @@
 |---|---|---|---|---|
 | `embedding` | everyone's | SHA-256 of the model's signature and the text | little-endian float32 | 7 days |
 | `result` | the tenant's | knowledge base, generation, manifest's hash, release, the whole request | the answer's JSON | 10 minutes |
+| `warm` | everyone's | the same for all | a random word: the last request to warm | 1 hour |
+| `rate` | everyone's | whom it counts, and the minute | a counter (cache/limits.py) | 2 minutes |
 
 Every key is the SHA-256 of what its value depends on, so an entry is never wrong, only unused: nothing relies on a delete. Who is signed
 in and what they may do is not here on purpose: it is read from the database in every request (docs/adr/0011-cache.md).
@@ -11,13 +13,14 @@ in and what they may do is not here on purpose: it is read from the database in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agenthub.cache.contract import Cache
 from agenthub.cache.keys import CacheKeys, ScopedCache
-from agenthub.cache.single_flight import SingleFlight
+from agenthub.core.single_flight import SingleFlight
 from agenthub.core.types import EVERY_TENANT, TenantId
 
 
@@ -34,7 +37,13 @@ EMBEDDING: Final = Kind("embedding", 1, 7 * 86_400.0)
 RESULT: Final = Kind("result", 1, 600.0)
 """Short because a text erased from a knowledge base may stand in it: flushed then, and gone from every server after this time."""
 
-KINDS: Final = (EMBEDDING, RESULT)
+RATE: Final = Kind("rate", 1, 120.0)
+
+WARM: Final = Kind("warm", 1, 3600.0)
+"""The last request to warm all processes: a random word (repositories/knowledge/warming_thread.py)."""
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (EMBEDDING, RESULT, RATE)}
+"""Every kind by its name: what can be flushed."""
 
 
 class CachePolicy:
@@ -63,6 +72,20 @@ class CachePolicy:
         if keep:
             self.cache.set_many({key: value}, RESULT.ttl_seconds)
         return value, keep
+
+    def ask_to_warm(self) -> bool:
+        """Have every process that shares this cache warm itself, within seconds; False when the cache can't be told."""
+        key, word = self._warm_key(), secrets.token_hex(8).encode()
+        self.cache.set_many({key: word}, WARM.ttl_seconds)
+        return self.cache.get_many([key]).get(key) == word
+
+    def asked_to_warm(self) -> str | None:
+        """The word of the last request to warm, if there is one."""
+        word = self.cache.get_many([self._warm_key()]).get(self._warm_key())
+        return word.hex() if word is not None else None
+
+    def _warm_key(self) -> str:
+        return self.keys.key(EVERY_TENANT, WARM.name, WARM.version, "request")
 
     def flush(self, kind: Kind) -> bool:
         """Forget all entries of a kind; False when the cache can't be told."""

@@ -17,9 +17,11 @@ from agenthub.cache.server import CONNECT_SECONDS, PROBE_KEY, TIMEOUT_SECONDS, L
 class RedisNode:
     """Implements `Node` for one URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: str | None = None) -> None:
+        authorities = {"ssl_ca_certs": ca_file} if ca_file and url.startswith("rediss:") else {}
         self._client: Any = redis.Redis.from_url(
             url,
+            **authorities,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),  # asking again is the breaker's business

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from agenthub.cache.contract import SEAL_BYTES, Cache, CacheStatistics, ServerStatistics
+from agenthub.cache.keys import kind_of
+from agenthub.core.observe import Observer, Unobserved
 
 _FORMAT: Final = b"\x01"
 _MAC_BYTES: Final = SEAL_BYTES - len(_FORMAT)
@@ -18,12 +20,16 @@ _MAC_BYTES: Final = SEAL_BYTES - len(_FORMAT)
 class SealedCache:
     """Implements `Cache` before another one. Counters pass unsigned: a lying server could only change how much is let in."""
 
-    def __init__(self, inner: Cache, secret: bytes) -> None:
-        """Raises: ValueError when the secret has fewer than 16 bytes."""
+    def __init__(self, inner: Cache, secret: bytes, observer: Observer | None = None) -> None:
+        """`observer` is told of values that are not ours: `cache_errors_total`, reason `forged`.
+
+        Raises: ValueError when the secret has fewer than 16 bytes.
+        """
         if len(secret) < 16:
             raise ValueError("a secret of at least 16 bytes is needed")
         self._inner = inner
         self._key = hashlib.blake2b(secret, digest_size=32, person=b"agenthub-cache").digest()
+        self._observer: Observer = observer or Unobserved()
         self._lock = threading.Lock()
         self._forged = 0
 
@@ -34,6 +40,7 @@ class SealedCache:
         if len(opened) < len(found):
             with self._lock:
                 self._forged += len(found) - len(opened)
+            self._observer.count("cache_errors_total", len(found) - len(opened), kind=kind_of(keys[0]), reason="forged")
         return opened
 
     def set_many(self, items: Mapping[str, bytes], ttl_seconds: float) -> None:

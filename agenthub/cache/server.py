@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from agenthub.cache.contract import ServerStatistics
+from agenthub.cache.tls import refusal
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 0.2
@@ -202,4 +203,4 @@ def whole(value: Any) -> int | None:
 
 def _reason(error: Exception) -> str:
     """For people: our own words, or the kind of error alone, for a driver's message may hold an address or a credential."""
-    return str(error) if isinstance(error, CacheFailure) else type(error).__name__
+    return str(error) if isinstance(error, CacheFailure) else refusal(error) or type(error).__name__

@@ -8,6 +8,7 @@ from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRep
 from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import ErasureRepository
+from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
@@ -40,6 +41,7 @@ TABLES: Final = (
     LEASES,
     GARBAGE,
     ErasureRepository.table,
+    HeatRepository.table,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -31,7 +32,8 @@ KNOWN: Final[Mapping[str, Known]] = {
     "embedding_seconds": Known("Time to embed a batch of texts", ("model",), _SLOW),
     "embedding_cache_total": Known("Texts looked up in the embedding cache: hit or miss", ("result",)),
     "embedding_texts_total": Known("Texts embedded", ("model",)),
-    "cache_total": Known("Look-ups in the cache by kind of entry: hit, miss or failure", ("kind", "result")),
+    "cache_total": Known("Look-ups in the cache by kind of entry: hit or miss", ("kind", "result")),
+    "cache_errors_total": Known("What the cache did not do: failed, down (not asked) or forged (not ours)", ("kind", "reason")),
     "cache_bytes_total": Known("Bytes of cache entries by kind: read or written", ("kind", "direction")),
     "cache_seconds": Known("Time of a cache operation by kind of entry", ("kind", "operation")),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
@@ -106,11 +108,11 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All measurements in Prometheus' text format."""
-        if self._folder is None:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        registry = self._registry
+        if self._folder is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(_WithHitRatio(registry))
 
     def _counter(self, name: str, labels: tuple[str, ...]) -> Counter:
         with self._lock:
@@ -129,6 +131,27 @@ class Metrics:
 
     def _mended(self, name: str, labels: Mapping[str, str]) -> dict[str, str]:
         return {label: str(labels.get(label, "")) for label in self._labels[name]}
+
+
+class _WithHitRatio(CollectorRegistry):
+    """What another registry collects, and the hit ratio of all processes together: a ratio can't be added up by whoever reads it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._inner = registry
+
+    def collect(self) -> Iterator[Metric]:
+        found = list(self._inner.collect())
+        yield from found
+        counted: dict[str, dict[str, float]] = {}
+        for sample in (sample for family in found for sample in family.samples if sample.name == "agenthub_cache_total"):
+            counted.setdefault(sample.labels["kind"], {})[sample.labels["result"]] = sample.value
+        ratio = GaugeMetricFamily("agenthub_cache_hit_ratio", "Hits among look-ups in the cache since the start", labels=["kind"])
+        for kind, results in sorted(counted.items()):
+            asked = sum(results.values())
+            if asked:
+                ratio.add_metric([kind], results.get("hit", 0.0) / asked)
+        yield ratio
 
 
 def _named(name: str, suffix: str) -> str:

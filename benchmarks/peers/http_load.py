@@ -111,8 +111,8 @@ def wrk_program() -> str:
     return found
 
 
-def run_wrk(port: int, token: str | None, path: str, bodies: Path, load: Load) -> Rate:
-    """The rate wrk gets with these bodies, one a line. A batch counts as its hundred queries.
+def run_wrk(port: int, token: str | None, path: str, bodies: Path, load: Load, method: str = "POST") -> Rate:
+    """The rate wrk gets with these bodies, one a line; a GET sends none of them. A batch counts as its hundred queries.
 
     Raises: BenchmarkFailure when a request failed, or wrk isn't there.
     """
@@ -127,7 +127,8 @@ def run_wrk(port: int, token: str | None, path: str, bodies: Path, load: Load) -
         str(SCRIPT),
         f"http://127.0.0.1:{port}",
     ]
-    environment = dict(os.environ) | {"BENCH_BODIES": str(bodies), "BENCH_PATH": path} | ({"BENCH_TOKEN": token} if token else {})
+    asked = {"BENCH_BODIES": str(bodies), "BENCH_PATH": path, "BENCH_METHOD": method}
+    environment = dict(os.environ) | asked | ({"BENCH_TOKEN": token} if token else {})
     before = _children_seconds()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=load.seconds + 90, check=False)
     report = _REPORT.search(ended.stdout)

@@ -11,7 +11,8 @@ function init(_)
     wrk.headers["Authorization"] = "Bearer " .. token
   end
   for body in io.lines(os.getenv("BENCH_BODIES")) do
-    prepared[#prepared + 1] = wrk.format("POST", os.getenv("BENCH_PATH"), nil, body)
+    local method = os.getenv("BENCH_METHOD")
+    prepared[#prepared + 1] = wrk.format(method, os.getenv("BENCH_PATH"), nil, method ~= "GET" and body or nil)
   end
 end
 

@@ -17,6 +17,8 @@ from tests.security.places import Place
 
 SIGNED_IN: Final = "signed in"
 PUBLIC: Final = "public"
+OPERATOR_ONLY: Final = ("organizations:create", "cache:operate")
+"""Permissions that nobody has outside the operator organization."""
 
 Body = Callable[[Place], Any]
 
@@ -256,6 +258,8 @@ KNOWLEDGE: Final = (
     Row("POST", "/api/embeddings", "embeddings:create", json=_said({"texts": ["one"]})),
     Row("GET", "/api/embeddings/models", "embeddings:create"),
     Row("GET", "/api/embeddings/cache", "embeddings:create"),
+    Row("POST", "/api/embeddings/cache/warm", "cache:operate", 202),
+    Row("POST", "/api/embeddings/cache/flush", "cache:operate", json=_said({"kind": "result"})),
 )
 
 ROWS: Final = (*PROBES, *AUTHENTICATION, *AGENTS, *KNOWLEDGE)

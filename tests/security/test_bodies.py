@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from werkzeug.test import TestResponse
 
 from agenthub.web.declare import declaration_of
-from tests.security.matrix import PUBLIC, ROWS, Row
+from tests.security.matrix import OPERATOR_ONLY, PUBLIC, ROWS, Row
 from tests.security.places import WRITES, House
 
 WITH_BODY = [row for row in ROWS if row.json is not None]
@@ -44,7 +44,7 @@ class Asking:
 
     def __init__(self, house: House, row: Row) -> None:
         self.house, self.row = house, row
-        account = house.operator if row.access == "organizations:create" else house.second_owner()
+        account = house.operator if row.access in OPERATOR_ONLY else house.second_owner()
         self.api, self.place = account.api, house.place_of(account)
         self.path = row.path(self.place)
         self.body: dict[str, Any] = row.json(self.place) if row.json else {}

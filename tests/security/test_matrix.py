@@ -13,7 +13,7 @@ from agenthub.repositories.platform.roles import PERMISSIONS, ROLES, Role, permi
 from agenthub.web.declare import Access, declaration_of
 from agenthub.web.guard import UndeclaredView, install_guard
 from tests.accounts import Account
-from tests.security.matrix import PUBLIC, ROWS, SIGNED_IN, Row
+from tests.security.matrix import OPERATOR_ONLY, PUBLIC, ROWS, SIGNED_IN, Row
 from tests.security.places import WRITES, House, Place
 
 GUARDED = [row for row in ROWS if row.access != PUBLIC]
@@ -116,7 +116,7 @@ def test_head_is_guarded_like_get(house: House, row: Row) -> None:
 
 @pytest.mark.parametrize("row", **named(PERMITTED))
 def test_a_key_needs_the_scope_and_no_other(house: House, row: Row) -> None:
-    owner = house.operator if row.access == "organizations:create" else house.our_owner
+    owner = house.operator if row.access in OPERATOR_ONLY else house.our_owner
     canary = house.our_canary if owner is house.our_owner else None
     place = house.place_of(owner)
     path, arguments = row.path(place), row.arguments(place)
@@ -155,7 +155,7 @@ def test_a_key_of_a_demoted_creator_is_demoted(house: House, row: Row, role: Rol
     assert response.status_code == expected(row, creator, house)
 
 
-WITH_IDS = [row for row in GUARDED if row.parameters and row.access != "organizations:create"]
+WITH_IDS = [row for row in GUARDED if row.parameters and row.access not in OPERATOR_ONLY]
 
 
 def bare(response: Any, *ids: str) -> str:
@@ -200,7 +200,7 @@ def test_a_colleagues_session_does_not_exist(house: House, row: Row) -> None:
     colleague.api.get("/api/auth/me")
 
 
-@pytest.mark.parametrize("row", **named([row for row in GUARDED if not row.parameters and row.access != "organizations:create"]))
+@pytest.mark.parametrize("row", **named([row for row in GUARDED if not row.parameters and row.access not in OPERATOR_ONLY]))
 def test_a_stranger_sees_and_changes_the_own_organization_only(house: House, row: Row) -> None:
     stranger = house.world.account(house.their_owner.tenant_id)
     place = house.place_of(stranger)

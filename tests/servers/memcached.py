@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from tests.servers.agenthub_server import free_port
+from tests.servers.certificates import Identity
 
 INSTALL: Final = "apt-get install -y --no-install-recommends memcached redis-server sasl2-bin libsasl2-modules"
 USERNAME: Final = "hub"
@@ -91,13 +92,14 @@ class Daemon:
 
 
 class MemcachedServer(Daemon):
-    """memcached with little memory and the log-in asked for (USERNAME, PASSWORD)."""
+    """memcached with little memory, the log-in asked for (USERNAME, PASSWORD), and TLS where it is given a certificate."""
 
-    def __init__(self, login: Login = "none", memory_megabytes: int = 64) -> None:
+    def __init__(self, login: Login = "none", memory_megabytes: int = 64, identity: Identity | None = None) -> None:
         super().__init__()
         self.login = login
         self._program = find_program("memcached")
         self._memory = memory_megabytes
+        self._identity = identity
         if login == "ascii":
             (self.folder / "users").write_text(f"{USERNAME}:{PASSWORD}\n")
         elif login == "sasl":
@@ -106,7 +108,9 @@ class MemcachedServer(Daemon):
     def command(self) -> list[str]:
         user = ["-u", pwd.getpwuid(os.geteuid()).pw_name] if os.geteuid() == 0 else []
         login = {"none": [], "ascii": ["-Y", str(self.folder / "users")], "sasl": ["-S"]}[self.login]
-        return [self._program, *user, "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-m", str(self._memory), "-c", "512", *login]
+        tls = ["-Z", "-o", f"ssl_chain_cert={self._identity.certificate},ssl_key={self._identity.key}"] if self._identity else []
+        place = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
+        return [self._program, *user, *place, "-m", str(self._memory), "-c", "512", *login, *tls]
 
     def _prepare_sasl(self) -> None:
         database = self.folder / "sasldb"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -17,8 +18,19 @@ EMAIL, PASSWORD = "owner@example.com", "correct horse battery staple"
 LIMIT = 40
 
 
+@dataclass(frozen=True)
+class Deployment:
+    """What replicas share."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def server(self) -> AgentHubServer:
+        return AgentHubServer(self.folder, **self.environment)
+
+
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory, migrated_postgresql: str) -> Iterator[tuple[str, str]]:
+def deployment(tmp_path_factory: pytest.TempPathFactory, migrated_postgresql: str) -> Iterator[Deployment]:
     folder: Path = tmp_path_factory.mktemp("replicas")
     with ExitStack() as stack:
         try:
@@ -37,8 +49,13 @@ def replicas(tmp_path_factory: pytest.TempPathFactory, migrated_postgresql: str)
             "AGENTHUB_RATE_LIMIT_KEY": str(LIMIT),
             "WEB_CONCURRENCY": "1",
         }
-        servers = [stack.enter_context(AgentHubServer(folder, **environment)) for _ in range(2)]
-        yield servers[0].url, servers[1].url
+        yield Deployment(folder, environment)
+
+
+@pytest.fixture(scope="module")
+def replicas(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    with deployment.server() as one, deployment.server() as other:
+        yield one.url, other.url
 
 
 def remote(url: str) -> Remote:
@@ -97,3 +114,29 @@ def test_t16_each_reads_at_once_what_the_other_wrote(replicas: tuple[str, str]) 
             assert f"stamp-{stamp}" in {hit["chunk_id"] for hit in answer["hits"]}
             assert answer["generation"] >= newest
             newest = answer["generation"]
+
+
+def test_a_new_replica_starts_warm_and_ends_at_once(deployment: Deployment, replicas: tuple[str, str]) -> None:
+    """What one was asked for another one, started later, has opened before anybody asks it; the embedding is a hit."""
+    one = remote(replicas[0])
+    base = one.post("/api/knowledge-bases", {"name": "busy"}, 201)["id"]
+    one.post(f"/api/knowledge-bases/{base}/documents", {"title": "note", "text": "The meeting is on Tuesday."}, 201)
+    limit = time.monotonic() + 90
+    with deployment.server() as late:
+        warmed = None
+        while warmed is None or not warmed["embeddings"]:
+            assert time.monotonic() < limit, "what was searched is never recorded, or a new process never warms itself"
+            one.post(f"/api/knowledge-bases/{base}/search", {"query": "When is the meeting?"})
+            other = remote(late.url)
+            time.sleep(2)
+            other.call("POST", "/api/embeddings/cache/warm", 202)
+            time.sleep(2)
+            warmed = other.get("/api/embeddings/cache")["warmed"]
+        assert (warmed["knowledge_bases"] > 0, warmed["failures"], warmed["ended"]) == (True, 0, "done")
+        before = other.get("/api/embeddings/cache")
+        other.post(f"/api/knowledge-bases/{base}/search", {"query": "When is the meeting?", "top_k": 3})
+        after = other.get("/api/embeddings/cache")
+        assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (1, 0)
+        started = time.monotonic()
+        assert late.stop() == 0
+        assert time.monotonic() - started < 10

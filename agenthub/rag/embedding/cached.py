@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agenthub.core.observe import Observer, Unobserved
+from agenthub.core.single_flight import SingleFlight
 from agenthub.rag.embedding.contract import Embedder, ModelSignature, VectorCache, Vectors, check_texts
 
 TTL_SECONDS: Final = 7 * 86_400.0
@@ -52,12 +54,16 @@ class CacheTally:
 
 
 class CachedEmbedder:
-    """Implements `Embedder` before another one. An entry that is not a vector of this model is a miss."""
+    """Implements `Embedder` before another one. An entry that is not a vector of this model is a miss.
+
+    Of the threads of a process that miss the same text at once one has it embedded (docs/adr/0017 says why not across processes).
+    """
 
     def __init__(self, embedder: Embedder, cache: VectorCache, tally: CacheTally) -> None:
         self._embedder = embedder
         self._cache = cache
         self._tally = tally
+        self._making: SingleFlight[NDArray[np.float32]] = SingleFlight()
 
     @property
     def model(self) -> str:
@@ -78,20 +84,43 @@ class CachedEmbedder:
         missing = [text for text in names if text not in rows]
         self._tally.count(len(rows), len(missing))
         if missing:
-            vectors = self._embedder.embed(missing)
-            rows.update(zip(missing, vectors, strict=True))
-            self._cache.set_many({names[text]: rows[text].astype("<f4").tobytes() for text in missing}, TTL_SECONDS)
+            rows.update(self._making.get_many(missing, partial(self._embedded, names)))
         return np.stack([rows[text] for text in texts]) if rows else np.empty((0, signature.dimension), np.float32)
 
     def forget(self, texts: Sequence[str]) -> None:
         """Overwrite what is kept of these texts: an entry that is not a vector is a miss."""
         signature = self.signature
         if texts:
-            self._cache.set_many({_name(signature, text): b"" for text in texts}, _FORGOTTEN_SECONDS)
+            self.withdraw([_name(signature, text) for text in texts])
+
+    def recall(self, texts: Sequence[str]) -> dict[str, bytes]:
+        """What the cache has of these texts, by the names it has them under; nothing is embedded."""
+        return self._cache.get_many([_name(self.signature, text) for text in texts]) if texts else {}
+
+    def restore(self, entries: Mapping[str, bytes]) -> None:
+        """Put what `recall` gave back into the cache, for as long as a new vector stays; what is no vector of this model is left out."""
+        dimension = self.signature.dimension
+        self._cache.set_many({name: entry for name, entry in entries.items() if _read(entry, dimension) is not None}, TTL_SECONDS)
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        """Overwrite what is kept under these names."""
+        self._cache.set_many(dict.fromkeys(names, b""), _FORGOTTEN_SECONDS)
+
+    def load(self) -> None:
+        """Have the model ready, if it is one of this machine: an endpoint is asked for nothing."""
+        load = getattr(self._embedder, "load", None)
+        if load is not None:
+            load()
 
     def close(self) -> None:
         """See `Embedder.close`."""
         self._embedder.close()
+
+    def _embedded(self, names: Mapping[str, str], texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Embed texts that are not in the cache, and put them there."""
+        rows = dict(zip(texts, self._embedder.embed(texts), strict=True))
+        self._cache.set_many({names[text]: row.astype("<f4").tobytes() for text, row in rows.items()}, TTL_SECONDS)
+        return rows
 
     def _cached(self, names: dict[str, str], dimension: int) -> dict[str, NDArray[np.float32]]:
         entries = self._cache.get_many(list(names.values()))

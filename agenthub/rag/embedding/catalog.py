@@ -41,6 +41,32 @@ class EmbedderCatalog:
         if isinstance(embedder, CachedEmbedder):
             embedder.forget(texts)
 
+    def recall(self, model: str, texts: Sequence[str]) -> dict[str, bytes]:
+        """What the embedding cache has of these texts, by name, for `restore`; nothing is embedded."""
+        embedder = self._embedders.get(model)
+        return embedder.recall(texts) if isinstance(embedder, CachedEmbedder) else {}
+
+    def restore(self, model: str, entries: Mapping[str, bytes]) -> None:
+        """Put what `recall` gave, here or in another process, back into the embedding cache."""
+        embedder = self._embedders.get(model)
+        if isinstance(embedder, CachedEmbedder):
+            embedder.restore(entries)
+
+    def withdraw(self, model: str, names: Sequence[str]) -> None:
+        """Overwrite what the embedding cache keeps under these names."""
+        embedder = self._embedders.get(model)
+        if isinstance(embedder, CachedEmbedder):
+            embedder.withdraw(names)
+
+    def load(self, model: str) -> None:
+        """Have a model of this machine ready before it is asked.
+
+        Raises: ProviderFailure when it can't be loaded.
+        """
+        embedder = self._embedders.get(model)
+        if isinstance(embedder, CachedEmbedder):
+            embedder.load()
+
     def models(self) -> tuple[ModelCard, ...]:
         """All models, the default first."""
         return tuple(sorted(self._cards.values(), key=lambda card: (not card.default, card.model)))

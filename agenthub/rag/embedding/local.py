@@ -96,6 +96,10 @@ class LocalEmbedder:
         rows = list(mapped(lambda text: _encode(loaded, text), texts))
         return np.stack(rows) if rows else np.empty((0, DIMENSION), np.float32)
 
+    def load(self) -> None:
+        """Load the model unless it is loaded, and run it once. Raises: ProviderFailure."""
+        _encode(self._load(), "ready")
+
     def close(self) -> None:
         """See `Embedder.close`."""
         with self._lock:

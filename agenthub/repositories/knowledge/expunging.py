@@ -17,6 +17,7 @@ from agenthub.rag.segment import CHUNKS, file_of
 from agenthub.repositories.knowledge.commits import INTENT_SECONDS
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
+from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.holding import Holdings
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merges
@@ -72,6 +73,7 @@ class Expunger:
         self._remove_files(base, erasure, findings)
         failpoint("erase.removed")
         self._clear_rows(erasure, findings)
+        findings.note("vectors kept of frequent questions", 1, HeatRepository(self._storage).clear(base))
         self._forget_texts(base, findings.texts)
         findings.note("embedding cache", len(findings.texts), len(findings.texts))
         self._engine.forget_segments(base.id, findings.segments)

@@ -12,6 +12,9 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 CREATE_ORGANIZATIONS: Final = "organizations:create"
 """Held by owners of the operator organization only; see `permissions_of`."""
 
+OPERATE_CACHE: Final = "cache:operate"
+"""Held in the operator organization only, for the cache is everybody's; see `permissions_of`."""
+
 PERMISSIONS: Final = MappingProxyType(
     {
         "organizations:read": "see one's own organization",
@@ -35,6 +38,7 @@ PERMISSIONS: Final = MappingProxyType(
         "audit:read": "read the organization's audit log",
         "health:read": "see the readiness of each dependency and the backends in use",
         "metrics:read": "read the process metrics",
+        OPERATE_CACHE: "flush and warm the cache of all organizations (owners, admins and devops of the operator organization only)",
     }
 )
 """Every permission there is, with what it allows. A permission is `resource:action`."""
@@ -61,7 +65,7 @@ _ADMINISTERING: Final = _WORKING | _OPERATING | {"sessions:read", "sessions:writ
 
 ROLE_PERMISSIONS: Final[MappingProxyType[Role, frozenset[str]]] = MappingProxyType(
     {
-        "owner": frozenset(PERMISSIONS) - {CREATE_ORGANIZATIONS},
+        "owner": frozenset(PERMISSIONS) - {CREATE_ORGANIZATIONS, OPERATE_CACHE},
         "admin": _ADMINISTERING,
         "devops": _OPERATING,
         "user": _WORKING,
@@ -72,7 +76,7 @@ ROLE_PERMISSIONS: Final[MappingProxyType[Role, frozenset[str]]] = MappingProxyTy
 
 
 def permissions_of(role: Role, *, in_operator_organization: bool) -> frozenset[str]:
-    """What a user of this role may do; owners of the operator organization may also create organizations."""
-    if role == "owner" and in_operator_organization:
-        return frozenset(PERMISSIONS)
-    return ROLE_PERMISSIONS[role]
+    """What a user of this role may do; those who run the deployment may also operate the cache, and its owners create organizations."""
+    if not in_operator_organization or role not in ("owner", "admin", "devops"):
+        return ROLE_PERMISSIONS[role]
+    return frozenset(PERMISSIONS) if role == "owner" else ROLE_PERMISSIONS[role] | {OPERATE_CACHE}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,8 +42,10 @@ class DictCache:
     def __init__(self) -> None:
         self.entries: dict[str, bytes] = {}
         self.ttl_seconds: set[float] = set()
+        self.lookups = 0
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        self.lookups += 1
         return {key: self.entries[key] for key in keys if key in self.entries}
 
     def set_many(self, items: Mapping[str, bytes], ttl_seconds: float) -> None:
@@ -146,3 +151,38 @@ def test_blank_texts_are_refused_by_their_place_in_the_call() -> None:
 
 def test_no_texts_are_no_vectors() -> None:
     assert CachedEmbedder(CountingEmbedder(), DictCache(), CacheTally()).embed([]).shape == (0, 4)
+
+
+def test_of_many_that_miss_a_text_at_once_one_has_it_embedded() -> None:
+    inner, cache = CountingEmbedder(), DictCache()
+    cached = CachedEmbedder(inner, cache, CacheTally())
+    entered, go = threading.Event(), threading.Event()
+    real = inner.embed
+
+    def held(texts: Sequence[str]) -> Vectors:
+        entered.set()
+        assert go.wait(20)
+        return real(texts)
+
+    inner.embed = held  # type: ignore[method-assign]
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(cached.embed, ["hot", "a"])
+        assert entered.wait(20)
+        rest = [pool.submit(cached.embed, ["hot"]) for _ in range(5)]
+        while cache.lookups < 6:
+            time.sleep(0.01)
+        time.sleep(0.2)  # from the look-up to the queue
+        go.set()
+        vectors = [answer.result(30)[0].tobytes() for answer in [first, *rest]]
+    assert len(set(vectors)) == 1
+    assert inner.asked == [["hot", "a"]]
+
+
+def test_a_failure_is_not_shared() -> None:
+    inner = CountingEmbedder()
+    cached = CachedEmbedder(inner, DictCache(), CacheTally())
+    inner.failing = True
+    with pytest.raises(ProviderFailure):
+        cached.embed(["x"])
+    inner.failing = False
+    assert cached.embed(["x"]).shape == (1, 4)

@@ -30,5 +30,11 @@ def test_only_owners_of_the_operator_create_organizations(role: Role) -> None:
     assert ("organizations:create" in permissions_of(role, in_operator_organization=True)) == (role == "owner")
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_only_those_who_run_the_deployment_operate_its_cache(role: Role) -> None:
+    assert "cache:operate" not in permissions_of(role, in_operator_organization=False)
+    assert ("cache:operate" in permissions_of(role, in_operator_organization=True)) == (role in ("owner", "admin", "devops"))
+
+
 def test_a_viewer_writes_nothing() -> None:
     assert not [name for name in ROLE_PERMISSIONS["viewer"] if name.endswith((":write", ":create", ":manage"))]

@@ -61,6 +61,51 @@ class CacheServerOut(Schema):
     uptime_seconds: Count | None
 
 
+class CacheKindOut(Schema):
+    """What one kind of entry was to this process since it started. Bytes are those of values, `mean_ms` is per operation."""
+
+    kind: str
+    hits: Count
+    misses: Count
+    hit_ratio: float | None
+    errors: Count
+    forged: Count
+    read_bytes: Count
+    written_bytes: Count
+    operations: Count
+    mean_ms: float | None
+
+
+class CacheFlush(Schema):
+    """Which kind of entry to forget."""
+
+    kind: Literal["embedding", "result", "rate"]
+
+
+class CacheFlushed(Schema):
+    """What was put out of use, and for whom: all processes (within 5 seconds), or this one where each has its own memory."""
+
+    kind: str
+    reach: Literal["all_processes", "this_process"]
+
+
+class CacheWarmed(Schema):
+    """Who was asked to warm: all processes (within 5 seconds), or this one where each has its own memory."""
+
+    reach: Literal["all_processes", "this_process"]
+
+
+class WarmingOut(Schema):
+    """The last warming of this process; `ended` says whether a bound or a stop ended it before the last knowledge base."""
+
+    knowledge_bases: Count
+    opened_bytes: Count
+    embeddings: Count
+    failures: Count
+    seconds: float
+    ended: Literal["done", "time", "stopped"]
+
+
 class CacheOut(Schema):
     """What the embedding cache did since this process started, and what the cache behind it holds."""
 
@@ -73,4 +118,6 @@ class CacheOut(Schema):
     max_bytes: Count | None
     errors: Count
     forged: Count
+    kinds: tuple[CacheKindOut, ...]
+    warmed: WarmingOut | None
     servers: tuple[CacheServerOut, ...]

@@ -8,6 +8,7 @@ from flask import Blueprint
 
 from agenthub.core.errors import AlreadyExists
 from agenthub.repositories.base import Page, all_of, equal_if
+from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
 from agenthub.services.knowledge.knowledge_base import bundle_routes, time_routes, verify_routes
 from agenthub.services.knowledge.knowledge_base.logic import create
@@ -75,4 +76,6 @@ def update_knowledge_base(knowledge_base_id: str, body: KnowledgeBaseUpdate) -> 
 @returns(None, status=204)
 def delete_knowledge_base(knowledge_base_id: str) -> None:
     """Delete a knowledge base with everything in it."""
-    repository(KnowledgeBaseRepository).retire(principal().tenant_id, knowledge_base_id)
+    tenant_id = principal().tenant_id
+    heat = repository(HeatRepository).removal(tenant_id, knowledge_base_id)
+    repository(KnowledgeBaseRepository).retire(tenant_id, knowledge_base_id, heat)

@@ -35,6 +35,8 @@ def search(
     if body.generation is not None:
         return _computed(resources, *snapshots.open_at(tenant_id, knowledge_base_id, body.generation), body)
     base = snapshots.current(tenant_id, knowledge_base_id, body.min_generation or 0, seen)
+    by_meaning = base.embedding_model is not None and body.mode != "keyword"
+    resources.warming.note(base, (_texts(body) or ()) if by_meaning else ())
     if not resources.settings.result_cache:
         return _computed(resources, *snapshots.open(tenant_id, base.id, seen=base), body)
 
