@@ -27,9 +27,15 @@ EVERY_TENANT_USERS = {
     "agenthub/repositories/knowledge/holding.py": "as collecting",
     "agenthub/repositories/knowledge/leases.py": "as collecting",
     "agenthub/repositories/knowledge/upkeep.py": "as collecting",
+    "agenthub/repositories/knowledge/heat.py": "a process opens the busiest knowledge bases, whoever they belong to",
 }
 # A cache that fails is a miss, whatever its client raises: pymemcache's races end in errors of many kinds. A worker loop goes on.
-GOING_ON = {"agenthub/cache/fleet.py", "agenthub/cache/server.py", "agenthub/repositories/knowledge/upkeep.py"}
+GOING_ON = {
+    "agenthub/cache/fleet.py",
+    "agenthub/cache/server.py",
+    "agenthub/repositories/knowledge/upkeep.py",
+    "agenthub/repositories/knowledge/warming_thread.py",
+}
 
 
 def test_core_needs_the_standard_library_and_orjson_only() -> None:

@@ -17,7 +17,6 @@ from typing import Final, Literal
 import numpy as np
 
 from agenthub.core.errors import AgentHubError
-from agenthub.core.types import EVERY_TENANT
 from agenthub.rag.embedding.catalog import EmbedderCatalog
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.searcher import SearchRequest
@@ -95,7 +94,7 @@ class Warming:
 
     def _warm_one(self, heat: Heat, run: _Run) -> None:
         try:
-            base = self._bases.find(EVERY_TENANT, heat.id)
+            base = self._bases.find(heat.tenant_id, heat.id)
             if base is None:
                 return
             run.embeddings += self._warm_embeddings(base, heat)
@@ -113,7 +112,7 @@ class Warming:
         if not heat.vectors or heat.signature != base.signature:
             return 0
         self._embedders.restore(base.embedding_model, heat.vectors)
-        now = self._heats.find(EVERY_TENANT, heat.id)
+        now = self._heats.find(heat.tenant_id, heat.id)
         if now is None or now.cleared_at != heat.cleared_at:
             self._embedders.withdraw(base.embedding_model, list(heat.vectors))
             return 0

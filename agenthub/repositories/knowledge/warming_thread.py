@@ -14,7 +14,7 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.warming import Warmed, Warming
 
 POLL_SECONDS: Final = 5.0
-FIRST_RECORD_SECONDS: Final = 30.0
+FIRST_RECORD_SECONDS: Final = 10.0
 RECORD_SECONDS: Final = 300.0
 _CLOSING_SECONDS: Final = 2.0
 T = TypeVar("T")
