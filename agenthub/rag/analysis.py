@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +27,10 @@ SIMPLE: Final = "simple"
 MAX_TERM_LENGTH: Final = 64  # code points; longer runs are encoded data, not words
 _MAX_KNOWN_TERMS: Final = 50_000  # about 8 MB a thread and language
 
-_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー々〆]"
-_LETTER: Final = rf"[[\p{{L}}\p{{N}}]--{_UNSPACED}]"
-_INSIDE: Final = rf"[[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]"
-_WORD: Final = regex.compile(rf"(?V1){_LETTER}{_INSIDE}*|(?P<run>{_UNSPACED}+)")
+UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー々〆]"
+LETTER: Final = rf"[[\p{{L}}\p{{N}}]--{UNSPACED}]"
+INSIDE: Final = rf"[[\p{{L}}\p{{N}}\p{{M}}]--{UNSPACED}]"
+_WORD: Final = regex.compile(rf"(?V1){LETTER}{INSIDE}*|(?P<run>{UNSPACED}+)")
 _PLAIN_WORD: Final = re.compile("[a-z0-9]+")  # what _WORD finds in lower-case ASCII, in a tenth of the time
 _GRAPHEME: Final = regex.compile(r"\X")
 
@@ -79,6 +80,20 @@ def languages() -> tuple[str, ...]:
     return tuple(sorted({*Stemmer.algorithms(), SIMPLE} - _SUPERSEDED))
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text's words and characters with their places, which count words of spaced scripts and characters of unspaced ones.
+
+    `words` are not stemmed yet. `parts` are the single characters and the pairs of unspaced scripts: terms as they stand; a pair
+    has its first character's place. Places ascend in each list.
+    """
+
+    words: list[str]
+    word_places: Sequence[int]
+    parts: list[str]
+    part_places: list[int]
+
+
 class Analyzer:
     """Splits text into terms. Safe to share between threads."""
 
@@ -89,39 +104,58 @@ class Analyzer:
         self.language = language
         self._algorithms = _algorithms(language)
         self._stop_words = _stop_words(language)
-        self._stemmers = _Stemmers(self._term)
+        self._stemmers = _Stemmers(self.term)
 
     @property
     def signature(self) -> str:
         """Names everything the terms depend on; an index made under another signature has to be made again."""
         return f"{self.language}/{ANALYSIS_VERSION}/snowball-{Stemmer.version()}/unicode-{unicodedata.unidata_version}"
 
+    def read(self, text: str) -> Reading:
+        """What is to be indexed of a text, before stemming: `term` makes the term of each of its words."""
+        words, places, runs = _split(text)
+        parts: list[str] = []
+        part_places: list[int] = []
+        for first, run in runs:
+            parts += run if len(run) == 1 else [*run, *_pairs(run)]
+            part_places += [*range(first, first + len(run)), *range(first, first + len(run) - 1)]
+        return Reading(words, places, parts, part_places)
+
+    def term(self, word: str) -> str:
+        """The term of one word that `read` gave."""
+        if self.language == SIMPLE:
+            return fold(word)
+        algorithm = self._algorithms.get(_script(word))
+        return fold(word if algorithm is None else self._stemmers.get(algorithm).stemWord(word))
+
     def terms(self, text: str) -> list[str]:
         """The terms to index, repeats kept: words in their order, then the single characters and pairs of unspaced scripts."""
-        words, runs = _split(text)
-        terms = self._finish(words)
-        for run in runs:
-            terms += run if len(run) == 1 else [*run, *_pairs(run)]
-        return terms
+        reading = self.read(text)
+        return self._finish(reading.words) + reading.parts
 
-    def query_terms(self, text: str) -> list[str]:
-        """The terms to look up for a question: as `terms`, without stop words unless nothing else is asked."""
-        words, runs = _split(text)
-        pairs = [term for run in runs for term in (run if len(run) == 1 else _pairs(run))]
+    def query_terms(self, text: str, *, alone: bool = True) -> list[str]:
+        """The terms to look up for a question: as `terms`, without stop words unless nothing else is asked.
+
+        Not `alone`: more is asked than this text, so it may have no terms.
+        """
+        words, _, runs = _split(text)
+        pairs = [term for _, run in runs for term in (run if len(run) == 1 else _pairs(run))]
         telling = [word for word in words if word not in self._stop_words]
-        return self._finish(telling if telling or pairs else words) + pairs
+        return self._finish(telling if telling or pairs or not alone else words) + pairs
+
+    def phrase(self, text: str) -> tuple[tuple[str, int], ...]:
+        """The terms of words in their order, stop words too, each with its place in the phrase; unspaced scripts give pairs."""
+        words, places, runs = _split(text)
+        found = list(zip(self._finish(words), places, strict=True))
+        for first, run in runs:
+            found += [(term, first + at) for at, term in enumerate(run if len(run) == 1 else _pairs(run))]
+        return tuple(found)
 
     def _finish(self, words: list[str]) -> list[str]:
         known = self._stemmers.known
         if len(known) > _MAX_KNOWN_TERMS:
             known.clear()
         return [known[word] for word in words]
-
-    def _term(self, word: str) -> str:
-        if self.language == SIMPLE:
-            return _fold(word)
-        algorithm = self._algorithms.get(_script(word))
-        return _fold(word if algorithm is None else self._stemmers.get(algorithm).stemWord(word))
 
 
 class _Stemmers(threading.local):
@@ -159,28 +193,32 @@ def _stop_words(language: str) -> frozenset[str]:
     path = Path(__file__).with_name("stopwords") / f"{language}.txt"
     if not path.is_file():
         return frozenset()
-    return frozenset(_normalize(path.read_text(encoding="utf-8")).split())
+    return frozenset(normalize(path.read_text(encoding="utf-8")).split())
 
 
-def _normalize(text: str) -> str:
+def normalize(text: str) -> str:
     """NFKC before and after folding case, because each undoes a little of the other."""
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_INVISIBLE)
 
 
-def _split(text: str) -> tuple[list[str], list[list[str]]]:
-    """Words of spaced scripts, and the characters of every run of an unspaced script."""
+def _split(text: str) -> tuple[list[str], Sequence[int], list[tuple[int, list[str]]]]:
+    """Words of spaced scripts, the place of each, and the characters of every run of an unspaced script behind its first place."""
     if text.isascii():
-        return [word[:MAX_TERM_LENGTH] for word in _PLAIN_WORD.findall(text.lower())], []
-    words: list[str] = []
-    runs: list[list[str]] = []
-    for match in _WORD.finditer(_normalize(text)):
+        words = [word[:MAX_TERM_LENGTH] for word in _PLAIN_WORD.findall(text.lower())]
+        return words, range(len(words)), []
+    words, places, place = [], list[int](), 0
+    runs: list[tuple[int, list[str]]] = []
+    for match in _WORD.finditer(normalize(text)):
         if match["run"] is None:
             words.append(match[0][:MAX_TERM_LENGTH])
+            places.append(place)
+            place += 1
         else:
-            runs.append(_GRAPHEME.findall(match[0]))
-    return words, runs
+            runs.append((place, _GRAPHEME.findall(match[0])))
+            place += len(runs[-1][1])
+    return words, places, runs
 
 
 def _pairs(characters: list[str]) -> list[str]:
@@ -194,7 +232,8 @@ def _script(word: str) -> str:
     return next((script for first, last, script in _SCRIPTS if first <= point <= last), "latin")
 
 
-def _fold(word: str) -> str:
+def fold(word: str) -> str:
+    """The word without accents and other marks that writers leave out."""
     if word.isascii():
         return word
     bare = unicodedata.normalize("NFD", word).translate(_MARKS)

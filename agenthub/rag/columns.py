@@ -19,7 +19,7 @@ from agenthub.core.errors import CorruptFile
 from agenthub.rag.chunks import Chunk, IdIndex
 from agenthub.rag.moments import NO_MOMENT, moment
 from agenthub.rag.strings import StringTable
-from agenthub.rag.tensors import decode_arrays, encode_arrays
+from agenthub.rag.tensors import Expected, decode_arrays, encode_arrays
 
 Kind = Literal["text", "whole", "real", "truth"]
 Shape = Literal["plain", "item"]
@@ -29,19 +29,19 @@ PRESENT: Final = "present"
 DOCUMENT_FIELD: Final = "document_id"
 _NAMES: Final = (*(f"{shape}.{kind}" for shape in SHAPES for kind in KINDS), PRESENT)
 _INT64: Final = range(-(2**63), 2**63)
-_ARRAYS: Final[dict[str, type[np.generic]]] = {
-    "chunk_ids.hashes": np.uint64,
-    "chunk_ids.rows": np.uint32,
-    "document_ids.hashes": np.uint64,
-    "document_ids.rows": np.uint32,
-    "fields.data": np.uint8,
-    "fields.offsets": np.int64,
-    "texts.data": np.uint8,
-    "texts.offsets": np.int64,
-    "texts.moments": np.int64,
-    **{f"{name}.bounds": np.int64 for name in _NAMES},
-    **{f"{name}.rows": np.uint32 for name in _NAMES},
-    **{f"{shape}.{kind}.values": KINDS[kind] for shape in SHAPES for kind in KINDS},
+_ARRAYS: Final[Expected] = {
+    "chunk_ids.hashes": (np.uint64,),
+    "chunk_ids.rows": (np.uint32,),
+    "document_ids.hashes": (np.uint64,),
+    "document_ids.rows": (np.uint32,),
+    "fields.data": (np.uint8,),
+    "fields.offsets": (np.int64,),
+    "texts.data": (np.uint8,),
+    "texts.offsets": (np.int64,),
+    "texts.moments": (np.int64,),
+    **{f"{name}.bounds": (np.int64,) for name in _NAMES},
+    **{f"{name}.rows": (np.uint32,) for name in _NAMES},
+    **{f"{shape}.{kind}.values": (KINDS[kind],) for shape in SHAPES for kind in KINDS},
 }
 
 
@@ -113,7 +113,7 @@ class Columns:
 
     @property
     def size_bytes(self) -> int:
-        """Memory used."""
+        """Its length in memory, whether that is its own or a mapped file's."""
         return sum(array.nbytes for array in self._arrays().values())
 
     def _arrays(self) -> dict[str, NDArray[Any]]:

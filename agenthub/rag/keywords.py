@@ -1,107 +1,110 @@
-"""BM25 over immutable postings. A segment holds counts only; how rare a term is, is asked of all segments of a snapshot."""
+"""The keyword index of a segment: which terms its rows have, how often and where. Immutable, and without scores."""
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agenthub.core.errors import CorruptFile
-from agenthub.rag.analysis import Analyzer
-from agenthub.rag.strings import StringTable
-from agenthub.rag.tensors import decode_arrays, encode_arrays
+from agenthub.core.errors import CorruptFile, InvalidInput
+from agenthub.rag.analysis import Analyzer, fold
+from agenthub.rag.strings import StringTable, encode
+from agenthub.rag.tensors import Expected, decode_arrays, encode_arrays
+from agenthub.rag.text_order import TEXT_ORDER, Numbers, TextOrder, Words, narrow
 
-K1: Final = 1.2
-B: Final = 0.75
-_ARRAYS: Final[dict[str, type[np.generic]]] = {
-    "terms.data": np.uint8,
-    "terms.offsets": np.int64,
-    "postings.bounds": np.int64,
-    "postings.rows": np.uint32,
-    "postings.counts": np.uint32,
-    "lengths": np.uint32,
+Postings = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""Rows, ascending, and how often each has what was asked for."""
+
+_POSTINGS: Final[Expected] = {
+    "terms.data": (np.uint8,),
+    "terms.offsets": (np.int64,),
+    "postings.bounds": (np.int64,),
+    "postings.rows": (np.uint32,),
+    "postings.counts": (np.uint8, np.uint16, np.uint32),
+    "lengths": (np.uint32,),
 }
-
-
-class _Numbers(dict[str, int]):
-    """A number for every term, in the order they come."""
-
-    def __missing__(self, term: str) -> int:
-        number = self[term] = len(self)
-        return number
+_KEYS: Final = 2**63
+"""A term, a row and a place are sorted as one number below this."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeywordIndex:
     """Which rows have which terms, how often. Term `t` has the postings `bounds[t]` to `bounds[t + 1]`, rows ascending.
 
-    `lengths` counts the terms of every row, repeats included.
+    `lengths` counts the terms of every row, repeats included. `order` is None for a file of an older format.
     """
 
     terms: StringTable
     bounds: NDArray[np.int64]
     rows: NDArray[np.uint32]
-    counts: NDArray[np.uint32]
+    counts: Numbers
     lengths: NDArray[np.uint32]
+    order: TextOrder | None
 
     @classmethod
     def of(cls, texts: Iterable[str], analyzer: Analyzer) -> KeywordIndex:
-        """The index of these rows' texts."""
-        numbers = _Numbers()
-        lengths: list[int] = []
-        found = array("q")
-        for text in texts:
-            terms = analyzer.terms(text)
-            lengths.append(len(terms))
-            found.extend(map(numbers.__getitem__, terms))
-        table = StringTable.of(numbers)
-        ranks = np.empty(len(numbers), dtype=np.int64)
-        ranks[[numbers[table[index].decode("utf-8", "surrogatepass")] for index in range(len(table))]] = np.arange(len(table))
-        return cls(table, *_postings(ranks[np.frombuffer(found, dtype=np.int64)], np.array(lengths, dtype=np.uint32), len(table)))
+        """The index of these rows' texts.
+
+        Raises: InvalidInput, field `items`, when there is more than one index can hold: thousands of millions of words.
+        """
+        return _Gathering(texts, analyzer).index()
 
     @classmethod
     def decode(cls, data: NDArray[np.uint8], count: int) -> KeywordIndex:
-        """The index in a keyword file of a segment with `count` rows.
+        """The index in a keyword file of a segment with `count` rows, over the file's own bytes.
 
         Raises: CorruptFile when its arrays don't fit each other.
         """
-        arrays = cast("dict[str, NDArray[Any]]", decode_arrays(data, _ARRAYS))
+        arrays = cast("dict[str, NDArray[Any]]", decode_arrays(data, _POSTINGS, TEXT_ORDER))
         table = StringTable(arrays["terms.data"], arrays["terms.offsets"])
-        index = cls(table, arrays["postings.bounds"], arrays["postings.rows"], arrays["postings.counts"], arrays["lengths"])
+        bounds, rows, counts, lengths = (arrays[name] for name in ("postings.bounds", "postings.rows", "postings.counts", "lengths"))
+        index = cls(table, bounds, rows, counts, lengths, None)
         if not index._sound(count):
             raise CorruptFile("a keyword file's arrays do not fit each other")
-        return index
+        return index if "places" not in arrays else replace(index, order=TextOrder.decode(arrays, index._occurrences()))
+
+    def _occurrences(self) -> NDArray[np.int64]:
+        """How often each term occurs.
+
+        Raises: CorruptFile when one never does: files with places have no such terms.
+        """
+        if np.any(self.bounds[1:] == self.bounds[:-1]):
+            raise CorruptFile("a keyword file has a term that no row has")
+        return np.add.reduceat(self.counts, self.bounds[:-1], dtype=np.int64)
 
     def encode(self) -> bytes:
         """The bytes of the keyword file."""
-        return encode_arrays(
-            {
-                "terms.data": self.terms.data,
-                "terms.offsets": self.terms.offsets,
-                "postings.bounds": self.bounds,
-                "postings.rows": self.rows,
-                "postings.counts": self.counts,
-                "lengths": self.lengths,
-            }
-        )
+        return encode_arrays(self._arrays())
 
-    def postings(self, term: str) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays: dict[str, NDArray[Any]] = {
+            "terms.data": self.terms.data,
+            "terms.offsets": self.terms.offsets,
+            "postings.bounds": self.bounds,
+            "postings.rows": self.rows,
+            "postings.counts": self.counts,
+            "lengths": self.lengths,
+        }
+        return arrays if self.order is None else arrays | self.order.arrays()
+
+    def postings(self, term: str) -> Postings:
         """The rows that have the term, and how often each has it."""
         index = self.terms.find(term)
-        lower, upper = (0, 0) if index < 0 else (self.bounds[index], self.bounds[index + 1])
-        return self.rows[lower:upper], self.counts[lower:upper]
+        return (self.rows[:0], self.counts[:0].astype(np.uint32)) if index < 0 else self.postings_of(index)
+
+    def postings_of(self, number: int) -> Postings:
+        """The same for the term with this number."""
+        span = slice(self.bounds[number], self.bounds[number + 1])
+        return self.rows[span], self.counts[span].astype(np.uint32)
 
     @property
     def size_bytes(self) -> int:
-        """Memory used."""
-        arrays = (self.terms.data, self.terms.offsets, self.bounds, self.rows, self.counts, self.lengths)
-        return sum(array.nbytes for array in arrays)
+        """Its length in memory, whether that is its own or a mapped file's."""
+        return sum(array.nbytes for array in self._arrays().values())
 
     def _sound(self, count: int) -> bool:
         bounds, rows = self.bounds, self.rows
@@ -116,56 +119,71 @@ class KeywordIndex:
         )
 
 
-def _postings(
-    terms: NDArray[np.int64], lengths: NDArray[np.uint32], term_count: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
-    """Bounds, rows and counts from the term of every word in reading order, by one sort."""
-    row_count = max(len(lengths), 1)
-    words = terms * row_count + np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    pairs, counts = np.unique(words, return_counts=True)
-    bounds = np.searchsorted(pairs, np.arange(term_count + 1, dtype=np.int64) * row_count).astype(np.int64)
-    return bounds, (pairs % row_count).astype(np.uint32), counts.astype(np.uint32), lengths
+class _Numbers(dict[str, int]):
+    """A number for every text, in the order they come."""
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        return number
 
 
-@dataclass(frozen=True, slots=True)
-class KeywordPart:
-    """One segment as a snapshot sees it: its index, and which rows are visible (None: all)."""
+class _Gathering:
+    """Reads texts once: every word and part gets a number, and only the distinct words are stemmed."""
 
-    index: KeywordIndex
-    visible: NDArray[np.bool_] | None
+    def __init__(self, texts: Iterable[str], analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._words = _Numbers()
+        self._parts = _Numbers()  # numbered downwards from -1, so that they stay apart from words
+        self._lengths = array("q")
+        self._found = array("q")
+        self._places = array("q")
+        for text in texts:
+            self._take(text)
 
+    def _take(self, text: str) -> None:
+        reading = self._analyzer.read(text)
+        self._lengths.append(len(reading.words) + len(reading.parts))
+        self._found.extend(map(self._words.__getitem__, reading.words))
+        self._places.extend(reading.word_places)
+        if reading.parts:
+            self._found.extend(~self._parts[part] for part in reading.parts)
+            self._places.extend(reading.part_places)
 
-class KeywordRanking:
-    """BM25 (k1 1.2, b 0.75) over the visible chunks of a snapshot.
+    def index(self) -> KeywordIndex:
+        """All that was read."""
+        terms = [self._analyzer.term(word) for word in self._words]
+        table = StringTable.of([*terms, *self._parts])
+        ranks = {table[index]: index for index in range(len(table))}
+        pairs = [(encode(fold(word)), ranks[encode(term)]) for word, term in zip(self._words, terms, strict=True)]
+        of_parts = [ranks[encode(part)] for part in reversed(self._parts)]
+        numbers = np.frombuffer(self._found, dtype=np.int64)
+        words = Words.of(set(pairs))
+        forms = self._forms(words, pairs)[numbers]
+        return self._sorted(table, np.array([rank for _, rank in pairs] + of_parts, dtype=np.int64)[numbers], forms, words)
 
-    Document frequency, number and mean length count exactly the visible chunks of all segments, so a score depends neither
-    on how chunks are spread over segments nor on deleted ones. A filter does not change it.
-    """
+    def _forms(self, words: Words, pairs: Sequence[tuple[bytes, int]]) -> NDArray[np.int64]:
+        """The form that each word and part is of its term, by their numbers."""
+        forms = {(words.texts[at], int(words.terms[at])): int(words.forms[at]) for at in range(len(words.terms))}
+        return np.array([forms[pair] for pair in pairs] + [0] * len(self._parts), dtype=np.int64)
 
-    def __init__(self, parts: Sequence[KeywordPart]) -> None:
-        lengths = [part.index.lengths if part.visible is None else part.index.lengths[part.visible] for part in parts]
-        self._parts = parts
-        self._count = sum(len(item) for item in lengths)
-        mean = sum(int(item.sum(dtype=np.int64)) for item in lengths) / max(self._count, 1)
-        self._damping = [_damping(part.index.lengths, mean) for part in parts]
-
-    def scores(self, terms: Sequence[str]) -> list[NDArray[np.float32]]:
-        """For every segment, the score of every row; 0 for rows that have none of the terms. Hidden rows are scored too."""
-        totals = [np.zeros(len(part.index.lengths), dtype=np.float32) for part in self._parts]
-        for term, repeats in Counter(terms).items():
-            found = [part.index.postings(term) for part in self._parts]
-            frequency = sum(_visible_count(part, rows) for part, (rows, _) in zip(self._parts, found, strict=True))
-            weight = repeats * math.log1p((self._count - frequency + 0.5) / (frequency + 0.5)) * (K1 + 1)
-            for total, damping, (rows, counts) in zip(totals, self._damping, found, strict=True):
-                if len(rows):
-                    total[rows] += np.float32(weight) * counts / (counts + damping[rows])
-        return totals
-
-
-def _damping(lengths: NDArray[np.uint32], mean: float) -> NDArray[np.float32]:
-    """What BM25 adds to a count below the line: more for rows longer than the mean."""
-    return (K1 * (1 - B + B * lengths / max(mean, 1e-9))).astype(np.float32)
-
-
-def _visible_count(part: KeywordPart, rows: NDArray[np.uint32]) -> int:
-    return len(rows) if part.visible is None else int(np.count_nonzero(part.visible[rows]))
+    def _sorted(self, table: StringTable, found: NDArray[np.int64], forms: NDArray[np.int64], words: Words) -> KeywordIndex:
+        """Postings, places and forms by one sort of numbers that hold term, row, place and form."""
+        lengths, places = np.frombuffer(self._lengths, dtype=np.int64), np.frombuffer(self._places, dtype=np.int64)
+        rows, width, most = max(len(lengths), 1), int(places.max(initial=0)) + 1, int(forms.max(initial=0)) + 1
+        if len(table) * rows * width * most >= _KEYS:
+            raise InvalidInput("too many and too long texts for one keyword index", field="items")
+        keys = (found * rows + np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)) * width + places
+        keys *= most
+        keys += forms
+        keys.sort()
+        keys, forms = np.divmod(keys, most)
+        pairs, places = np.divmod(keys, width)
+        first = np.flatnonzero(np.diff(pairs, prepend=-1))
+        counts = np.diff(first, append=len(pairs))
+        of_terms, numbers = np.divmod(pairs[first], rows)
+        bounds = np.searchsorted(of_terms, np.arange(len(table) + 1)).astype(np.int64)
+        occurrences = np.diff(np.append(first, len(pairs))[bounds])
+        several = np.bincount(words.terms, minlength=len(table))[of_terms] > 1
+        kept = narrow(forms[np.repeat(several, counts)], np.uint8)
+        order = TextOrder.of(occurrences, narrow(places, np.uint16), kept, words)
+        return KeywordIndex(table, bounds, numbers.astype(np.uint32), narrow(counts, np.uint8), lengths.astype(np.uint32), order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeVar
 
 import numpy as np
@@ -21,11 +22,13 @@ from agenthub.rag.vectors import Vectors, decode_vectors
 from agenthub.rag.volume import Volume
 
 _log = logging.getLogger("agenthub.rag")
+_OBJECTS_BYTES: Final = 64 * 1024
+"""What an open segment costs whatever its size: objects, and up to five maps, of which a process may have some 65,000."""
 _DIMENSIONS: Final = range(1, 8193)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that what is made when first asked for can be kept
 class OpenSegment:
     """An immutable segment in memory. Row `r` means the same in all parts."""
 
@@ -40,6 +43,14 @@ class OpenSegment:
     def count(self) -> int:
         """How many rows it has, visible or not."""
         return self.header.chunk_count
+
+    @cached_property
+    def ordered_keywords(self) -> KeywordIndex:
+        """The keyword index with the order of texts, which files of formats 1 and 2 lack: there it is made again, once.
+
+        Raises: CorruptFile.
+        """
+        return self.keywords if self.keywords.order is not None else _indexed(self.lines, self.header.language)
 
 
 def open_segment(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str, observer: Observer) -> OpenSegment:
@@ -68,11 +79,11 @@ class _Opening:
 
     def segment(self) -> OpenSegment:
         index = self._derived(INDEX, self._index, self._rebuilt_index)
-        keywords = self._derived(KEYWORDS, self._keywords, self._rebuilt_keywords)
+        keywords = self._derived(KEYWORDS, self._keywords, lambda: _indexed(self._lines, self._header.language))
         columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
         # Mapped pages are the system's, which takes them back when it needs them; numbers for each row are ours in any case.
-        loaded = 0 if self._volume.mapped else index.size_bytes + self._header.files[CHUNKS].length_bytes
-        size_bytes = loaded + keywords.size_bytes + columns.size_bytes + 12 * self._header.chunk_count
+        parts = index.size_bytes + keywords.size_bytes + columns.size_bytes + self._header.files[CHUNKS].length_bytes
+        size_bytes = (0 if self._volume.mapped else parts) + 12 * self._header.chunk_count + _OBJECTS_BYTES
         return OpenSegment(self._header, index, self._lines, keywords, columns, size_bytes)
 
     def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
@@ -104,9 +115,9 @@ class _Opening:
             raise CorruptFile(f"it was made by the analyzer {header.analyzer}")
         return KeywordIndex.decode(self._volume.load(self._kb_id, header.files[KEYWORDS]), header.chunk_count)
 
-    def _rebuilt_keywords(self) -> KeywordIndex:
-        analyzer = analyzer_of(self._header.language)
-        return KeywordIndex.of((chunk.searched_text for chunk in self._lines.chunks()), analyzer)
-
     def _columns(self) -> Columns:
         return Columns.decode(self._volume.load(self._kb_id, self._header.files[FILTERS]), self._header.chunk_count)
+
+
+def _indexed(lines: ChunkLines, language: str) -> KeywordIndex:
+    return KeywordIndex.of((chunk.searched_text for chunk in lines.chunks()), analyzer_of(language))

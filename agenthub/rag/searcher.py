@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,7 +21,10 @@ from agenthub.rag.configuration import RagSettings
 from agenthub.rag.filters import FilterNode
 from agenthub.rag.fusion import FUSION_DEPTH, fuse
 from agenthub.rag.kept import Kept
-from agenthub.rag.keywords import KeywordPart, KeywordRanking
+from agenthub.rag.keyword_ranking import KeywordPart, KeywordRanking
+from agenthub.rag.keywords import KeywordIndex
+from agenthub.rag.matching import wanted_rows
+from agenthub.rag.query_text import Asked, QueryText
 from agenthub.rag.ranking import Live, Ranked, best, nearest
 from agenthub.rag.segment import analyzer_of
 from agenthub.rag.selecting import selected_rows
@@ -39,7 +42,8 @@ class SearchRequest:
     """One question. `semantic` needs the vector, `keyword` the text; `hybrid` uses what is given, and with both it fuses.
 
     The score is a cosine (-1..1) for semantic, BM25 (above 0, unbounded) for keyword, and for a fused search the mean of
-    both sides' scaled scores (0..1); `min_score` is compared with it. `top_k` is 1..100.
+    both sides' scaled scores (0..1); `min_score` is compared with it. `top_k` is 1..100. Unless `verbatim`, phrases in the text
+    are demanded of every hit of either side, and what is left out is in none (agenthub/rag/query_text.py).
     """
 
     text: str | None
@@ -48,6 +52,7 @@ class SearchRequest:
     top_k: int
     filter: FilterNode | None = None
     min_score: float | None = None
+    verbatim: bool = False
 
 
 @dataclass(frozen=True)  # without slots, so that what is read from the line can be kept
@@ -130,8 +135,9 @@ class Searcher:
         _check(requests)
         found: list[list[_Found]] = [[] for _ in requests]
         if self._views:
-            for numbers in _by_filter(requests).values():
-                self._search_alike([(number, requests[number]) for number in numbers], len(requests) > 1, found)
+            asked = {number: self._asked(request) for number, request in enumerate(requests) if _uses_text(request)}
+            for numbers in _alike(requests, asked).values():
+                self._search_alike([(number, requests[number]) for number in numbers], asked, len(requests) > 1, found)
         with self._timed("fetch"):
             return [[self._hit(one) for one in ones] for ones in found]
 
@@ -163,10 +169,20 @@ class Searcher:
 
     # -- searching
 
-    def _search_alike(self, numbered: Sequence[tuple[int, SearchRequest]], many: bool, found: list[list[_Found]]) -> None:
-        """Answer requests that have the same filter."""
+    def _asked(self, request: SearchRequest) -> Asked:
+        text = request.text or ""
+        query = QueryText.verbatim(text) if request.verbatim else QueryText.of(text)
+        return Asked.of(query, analyzer_of(self._views[0].segment.header.language))
+
+    def _search_alike(
+        self, numbered: Sequence[tuple[int, SearchRequest]], asked: Mapping[int, Asked], many: bool, found: list[list[_Found]]
+    ) -> None:
+        """Answer requests that choose the same rows."""
+        number, request = numbered[0]
         with self._timed("filter"):
-            live = self._live(numbered[0][1].filter)
+            live = self._live(request.filter)
+            if number in asked and asked[number].restricts:
+                live = [_narrowed(one, asked[number]) for one in live]
         vectored = [(number, request) for number, request in numbered if _uses_vector(request)]
         with self._timed("vector"):
             semantic = self._semantic(vectored, live, many)
@@ -174,7 +190,7 @@ class Searcher:
             keyword = None
             if _uses_text(request):
                 with self._timed("keyword"):
-                    keyword = self._keyword(request, live)
+                    keyword = self._keyword(request, asked[number], live)
             with self._timed("fuse"):
                 found[number] = _ranked(request, semantic.get(number), keyword)
 
@@ -210,9 +226,8 @@ class Searcher:
             raise InvalidInput(f"this knowledge base's vectors have {dimension} numbers", field=field)
         return unit_vectors(vector[np.newaxis], field)
 
-    def _keyword(self, request: SearchRequest, live: Sequence[Live]) -> Ranked:
-        analyzer = analyzer_of(self._views[0].segment.header.language)
-        totals = self._keyword_ranking.scores(analyzer.query_terms(request.text or ""))
+    def _keyword(self, request: SearchRequest, asked: Asked, live: Sequence[Live]) -> Ranked:
+        totals = self._keyword_ranking.scores(asked.terms, asked.prefixes)
         places, scores = [], []
         for one, total in zip(live, totals, strict=True):
             rows = np.flatnonzero(total if one.chosen is None else total * one.chosen.rows)
@@ -222,7 +237,7 @@ class Searcher:
 
     @cached_property
     def _keyword_ranking(self) -> KeywordRanking:
-        return KeywordRanking([KeywordPart(view.segment.keywords, view.visible) for view in self._views])
+        return KeywordRanking([KeywordPart(view.segment.keywords, partial(_ordered, view), view.visible) for view in self._views])
 
     def _hit(self, found: _Found) -> Hit:
         view = self._all_views[bisect_right(self._starts, found.place) - 1]
@@ -247,12 +262,27 @@ def _check(requests: Sequence[SearchRequest]) -> None:
             raise InvalidInput(f"a {request.mode} search needs a {name}", field=f"{plural}[{number}]" if many else name)
 
 
-def _by_filter(requests: Sequence[SearchRequest]) -> dict[int, list[int]]:
-    """The requests' numbers by the identity of their filter: equality would mix up 1, 1.0 and true."""
-    groups: dict[int, list[int]] = {}
+def _alike(requests: Sequence[SearchRequest], asked: Mapping[int, Asked]) -> dict[tuple[int, int], list[int]]:
+    """The numbers of requests that choose the same rows; those with phrases are alone. Filters are compared by identity:
+    equality would mix up 1, 1.0 and true.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
     for number, request in enumerate(requests):
-        groups.setdefault(id(request.filter), []).append(number)
+        own = number if number in asked and asked[number].restricts else -1
+        groups.setdefault((id(request.filter), own), []).append(number)
     return groups
+
+
+def _narrowed(live: Live, asked: Asked) -> Live:
+    """Those of the live rows that have what is demanded of them."""
+    rows = wanted_rows(_ordered(live.view), asked.phrases, asked.excluded)
+    if live.chosen is not None:
+        rows &= live.chosen.rows
+    return Live(live.view, Chosen.of(rows))
+
+
+def _ordered(view: SegmentView) -> KeywordIndex:
+    return view.segment.ordered_keywords
 
 
 def _uses_vector(request: SearchRequest) -> bool:

@@ -27,7 +27,9 @@ from agenthub.rag.volume import Volume
 
 __all__ = ["Chunk", "SegmentEntry", "SegmentHeader", "analyzer_of", "file_of", "read_header", "write_segment"]
 
-_FORMATS: Final = {"flat": 1, "ivf": 2}  # by kind of index: readers of format 1 know the first only
+_FORMAT: Final = 3
+_FORMATS: Final = frozenset({1, 2, _FORMAT})
+"""2 may have an index of lists, 3 has places and words in its keyword file."""
 METRIC: Final = "cosine"
 HEADER: Final = "segment.json"
 VECTORS: Final = "vectors.f32"
@@ -56,7 +58,7 @@ class SegmentHeader:
         """The header's bytes."""
         files = {name: {"length_bytes": ref.length_bytes, "sha256": ref.sha256} for name, ref in self.files.items()}
         fields: dict[str, Any] = {
-            "format": _FORMATS[self.index],
+            "format": _FORMAT,
             "id": self.id,
             "chunk_count": self.chunk_count,
             "signature": self.signature,
@@ -79,7 +81,7 @@ class SegmentHeader:
         Raises: CorruptFile when it is another segment's, damaged, or of a format this version doesn't know.
         """
         fields = Fields.parse(data, entry.header.name)
-        if fields.number("format") not in _FORMATS.values() or fields.text("metric") != METRIC:
+        if fields.number("format") not in _FORMATS or fields.text("metric") != METRIC:
             raise CorruptFile(f"{entry.header.name} has a format this version of AgentHub does not know")
         files = fields.below("files")
         header = cls(

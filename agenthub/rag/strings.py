@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ class StringTable:
 
     __slots__ = ("_offsets", "_texts", "data", "offsets")
 
-    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.integer[Any]]) -> None:
         self.data = data
         self.offsets = offsets
         self._texts = data.data
@@ -23,7 +24,11 @@ class StringTable:
     @classmethod
     def of(cls, texts: Iterable[str]) -> StringTable:
         """The table of these texts; repeats are dropped."""
-        encoded = sorted({encode(text) for text in texts})
+        return cls.ordered(sorted({encode(text) for text in texts}))
+
+    @classmethod
+    def ordered(cls, encoded: Sequence[bytes]) -> StringTable:
+        """The table of these texts, which are in order."""
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(item) for item in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
@@ -49,6 +54,11 @@ class StringTable:
     def upper(self, text: str) -> int:
         """How many texts sort before this one or equal it."""
         return bisect_right(self, encode(text))
+
+    def beginning(self, prefix: str) -> tuple[int, int]:
+        """The position of the first text that begins so, and that behind the last."""
+        first = encode(prefix)
+        return bisect_left(self, first), bisect_left(self, True, key=lambda text: text[: len(first)] > first)
 
     def containing(self, part: str) -> NDArray[np.int64]:
         """The positions of the texts that contain `part`, ascending."""

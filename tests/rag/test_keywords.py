@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile
-from agenthub.rag.keywords import KeywordIndex, KeywordPart, KeywordRanking
+from agenthub.rag.keyword_ranking import KeywordPart, KeywordRanking
+from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.strings import StringTable
 from agenthub.rag.tensors import encode_arrays
 from tests.rag.samples import ENGLISH, WORDS, bm25
@@ -22,7 +24,8 @@ def ranking(parts: list[list[str]], hidden: Collection[int] = ()) -> KeywordRank
     made, at = [], 0
     for part in parts:
         visible = np.array([at + row not in hidden for row in range(len(part))], dtype=np.bool_)
-        made.append(KeywordPart(KeywordIndex.of(part, ENGLISH), None if visible.all() else visible))
+        index = KeywordIndex.of(part, ENGLISH)
+        made.append(KeywordPart(index, partial(lambda one: one, index), None if visible.all() else visible))
         at += len(part)
     return KeywordRanking(made)
 

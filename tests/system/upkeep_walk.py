@@ -88,7 +88,8 @@ class Scene:
         # Who was killed holds these until they run out: the lease two minutes, the intent an hour later.
         self.resources.storage.commit([DeleteWhere(LEASES, EVERY_TENANT, ALL), DeleteWhere(INTENTS, EVERY_TENANT, ALL)])
         missing = SEGMENTS - len(self.resources.knowledge.read_manifest(self.base.id, self.base.pointer).segments)
-        self.add(max(0, missing if operation != "erase" else 1))
+        spare = 2 - len(self.known.ids)  # a walk that is killed early merges nothing, and each of its steps deletes one
+        self.add(max(0, missing if operation != "erase" else 1, spare))
         if operation == "merge":
             gone = self.known.ids.pop(0)
             self.api.post(f"{self.path}/chunks/delete", {"ids": [gone]})

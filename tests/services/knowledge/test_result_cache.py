@@ -172,6 +172,7 @@ def test_a_warm_search_asks_the_database_once(
         tmp_path,
         AGENTHUB_SERVICES="knowledge.*,platform.authentication",
         DATABASE_URL=url,
+        AGENTHUB_MAINTENANCE="off",  # whose thread asks too, at its own time
     )
     api = Api(app).login()
     base = new_base(api, a="a zebra")

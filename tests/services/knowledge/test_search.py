@@ -206,3 +206,56 @@ def test_embeddings_are_the_same_for_the_same_text_and_come_from_the_cache(api: 
     assert after["hits"] - before["hits"] == 1
     assert [model["default"] for model in api.get("/api/embeddings/models")["items"]].count(True) == 1
     api.refused("POST", "/api/embeddings", 422, "invalid_input", "texts[1]", json={"texts": ["a", " "]})
+
+
+@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ('"the bread rise"', {"bread"}),
+        ('"programming languages" python', {"python"}),
+        ('Eiffel -"eiffel tower" -"zebras have" -"programming language" -"knead"', {"lang-fr"}),
+        ('"tower eiffel"', set()),
+        ('stripes "striped"', {"zebra"}),
+    ],
+)
+def test_a_phrase_is_in_every_hit_of_either_side(api: Api, facts: str, mode: str, query: str, expected: set[str]) -> None:
+    assert set(ids(api.post(f"{facts}/search", {"query": query, "mode": mode}))) == expected
+
+
+def test_a_prefix_finds_words_that_begin_so(api: Api, facts: str) -> None:
+    assert ids(api.post(f"{facts}/search", {"query": "programm*", "mode": "keyword"})) == ["python"]
+    assert ids(api.post(f"{facts}/search", {"query": "programm", "mode": "keyword"})) == []
+    assert ids(api.post(f"{facts}/search", {"query": "dyna*", "mode": "keyword"})) == ["python"]
+    assert ids(api.post(f"{facts}/search", {"query": "dyna", "mode": "keyword"})) == []
+
+
+def test_a_plain_query_has_no_marks(api: Api, facts: str) -> None:
+    body = {"query": '"tower eiffel"', "mode": "hybrid", "query_syntax": "plain"}
+    assert len(ids(api.post(f"{facts}/search", body))) == len(FACTS)
+    assert api.post(f"{facts}/search", {"query": '"tower eiffel"', "mode": "semantic"})["hits"]
+
+
+def test_a_batch_may_mix_phrases_and_plain_questions(api: Api, facts: str) -> None:
+    queries = ['"bread rise"', "bread", '"rise bread"', '-"bread"']
+    answers = api.post(f"{facts}/search", {"queries": queries, "top_k": 10, "mode": "hybrid"})["results"]
+    assert [len(answer["hits"]) for answer in answers] == [1, len(FACTS), 0, len(FACTS) - 1]
+    for query, answer in zip(queries, answers, strict=True):
+        alone = api.post(f"{facts}/search", {"query": query, "top_k": 10, "mode": "hybrid"})
+        assert ids(alone) == ids(answer)
+
+
+@pytest.mark.parametrize("query", ['"', '""', '"unbalanced', '-"', "*", "a*", '"!?" -"…"', "**", '"' * 99, "-" * 99])
+def test_odd_marks_are_no_error(api: Api, facts: str, query: str) -> None:
+    for mode in ("keyword", "hybrid"):
+        api.post(f"{facts}/search", {"query": query, "mode": mode})
+
+
+def test_what_is_left_out_is_not_embedded(api: Api, facts: str) -> None:
+    """`-"words"` would draw the vector to what is not wanted."""
+    both = [{"query": text, "mode": "hybrid", "include": ["scores"]} for text in ('striped animal -"bread rise"', "striped animal")]
+    marked, alone = (api.post(f"{facts}/search", body)["hits"] for body in both)
+    known = {hit["chunk_id"]: hit["semantic_score"] for hit in alone}
+    assert {hit["chunk_id"] for hit in marked} == set(known) - {"bread"}
+    for hit in marked:
+        assert hit["semantic_score"] == pytest.approx(known[hit["chunk_id"]], abs=0.05)

@@ -13,6 +13,7 @@ from agenthub import __version__
 from agenthub.core.errors import InvalidInput
 from agenthub.core.types import TenantId
 from agenthub.rag.filters import parse_filter
+from agenthub.rag.query_text import QueryText
 from agenthub.rag.searcher import Hit, Searcher, SearchRequest
 from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
@@ -86,7 +87,9 @@ def _requests(resources: Resources, base: KnowledgeBase, body: Search) -> tuple[
     mode = body.mode or _richest(base, texts, vectors)
     _check_mode(base, mode, texts, vectors)
     if vectors is None and texts is not None and mode != "keyword":
-        vectors = list(pinned_embedder(resources.embedders, base).embed(texts))
+        marked = mode == "hybrid" and body.query_syntax == "marks"
+        meant = [QueryText.of(text).meant for text in texts] if marked else texts
+        vectors = list(pinned_embedder(resources.embedders, base).embed(meant))
     count = len(texts if texts is not None else vectors or ())
     chosen = parse_filter(body.filter) if body.filter is not None else None
     requests = [
@@ -97,6 +100,7 @@ def _requests(resources: Resources, base: KnowledgeBase, body: Search) -> tuple[
             body.top_k,
             chosen,
             body.min_score,
+            body.query_syntax == "plain",
         )
         for i in range(count)
     ]

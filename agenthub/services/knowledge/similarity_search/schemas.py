@@ -15,6 +15,12 @@ Mode = Literal["semantic", "keyword", "hybrid"]
 QueryText = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)]
 Vector = Annotated[str, Field(max_length=32_000)] | Annotated[tuple[float, ...], Field(max_length=4096)]
 Field_ = Literal["text", "metadata", "scores"]
+QuerySyntax = Literal["marks", "plain"]
+_QUERY: Final = (
+    'In `keyword` and `hybrid` search: `"words in quotation marks"` must be in every hit, in this order (in any form of each word); '
+    '`-"words"` must not be; `begin*` finds words that begin so (two letters at least). The first 16 phrases and 8 beginnings count; '
+    "more, and whatever is no such mark, are words. `query_syntax` turns this off."
+)
 
 
 class Search(Schema):
@@ -24,12 +30,13 @@ class Search(Schema):
     `keyword`, and both for `hybrid`. Left out, `mode` is the richest one that the given input allows.
     """
 
-    query: QueryText | None = None
+    query: QueryText | None = Field(default=None, description=_QUERY, examples=['"bank holiday" pay*'])
     vector: Vector | None = Field(default=None, description="numbers, or base64 of little-endian float32")
     queries: Annotated[tuple[QueryText, ...], Field(min_length=1, max_length=MAX_QUERIES)] | None = None
     vectors: Annotated[tuple[Vector, ...], Field(min_length=1, max_length=MAX_QUERIES)] | None = None
     top_k: int = Field(default=10, ge=1, le=100)
     mode: Mode | None = None
+    query_syntax: QuerySyntax = Field(default="marks", description="`plain`: quotation marks, `*` and `-` in queries mean nothing")
     filter: dict[str, Any] | None = Field(
         default=None,
         description="a tree of and, or, not and comparisons of metadata fields",
