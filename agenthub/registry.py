@@ -79,6 +79,13 @@ SERVICES: Final = (
         "Semantic, keyword and hybrid search with filters, one query or many, text or vectors.",
     ),
     _service(
+        "knowledge.faq-management",
+        ("/api/faqs",),
+        ("cache", "knowledge", "embedders"),
+        "FAQs",
+        "Questions with answers, searchable in their knowledge base at once; bulk import and export.",
+    ),
+    _service(
         "platform.logging",
         ("/api/logs",),
         (),

@@ -22,7 +22,9 @@ from agenthub.core.json import canonical, dumps, loads_untrusted
 from agenthub.rag.chunks import Chunk
 from agenthub.rag.configuration import MIB
 
-BUNDLE_FORMAT: Final = 1
+BUNDLE_FORMAT: Final = 2
+READABLE_FORMATS: Final = frozenset({1, 2})
+"""Format 1 knows no FAQs."""
 HEAD: Final = "bundle.json"
 TAIL: Final = "manifest.json"
 PART_ROWS: Final = 1024
@@ -143,7 +145,10 @@ class ContentDigest:
 
     def add_document(self, document_id: str, fields: Mapping[str, Any]) -> None:
         """Count a document in; before its chunks."""
-        self._documents[document_id] = hashlib.sha256(canonical({name: fields[name] for name in _DOCUMENT_FIELDS})).digest()
+        said = {name: fields[name] for name in _DOCUMENT_FIELDS}
+        if fields.get("faq") is not None:
+            said["faq"] = fields["faq"]
+        self._documents[document_id] = hashlib.sha256(canonical(said)).digest()
 
     def add_chunks(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
         """Count chunks in, with their vectors as they are stored."""

@@ -60,9 +60,10 @@ def places(owner: Api) -> dict[str, str]:
     base = owner.post("/api/knowledge-bases", {"name": f"fuzzed {new_id()}"}, 201)["id"]
     document = owner.post(f"/api/knowledge-bases/{base}/documents", {"title": "a", "text": "some text to be found"}, 201)
     chunk = owner.get(f"/api/knowledge-bases/{base}/documents/{document['id']}/chunks")["items"][0]["id"]
+    faq = owner.post("/api/faqs", {"knowledge_base_id": base, "question": "What is fuzzed?", "answer": "This."}, 201)["id"]
     agent = owner.post("/api/agents", {"name": "fuzzed"}, 201)["id"]
     owner.post(f"/api/agents/{agent}/publish", {})
-    return {"knowledge_base_id": base, "document_id": document["id"], "chunk_id": chunk, "agent_id": agent}
+    return {"knowledge_base_id": base, "document_id": document["id"], "chunk_id": chunk, "agent_id": agent, "faq_id": faq}
 
 
 SETTINGS = hypothesis.settings(

@@ -31,7 +31,7 @@ class Row:
     `named` builds, for each id position of the body, a body that names the given id there. `users_only`: an API key is refused
     though it is signed in. `presented`: a public route that judges a credential by this permission if one is sent.
     `data`: the body of a route that takes a file as it is.
-    `needs`: things that must be there although the request names none of them.
+    `needs`: things that must be there although the request names none of them. `asks`: ids that the query string names.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Row:
     presented: str = ""
     needs: tuple[str, ...] = ()
     data: Callable[[Place], bytes] | None = None
+    asks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -51,12 +52,19 @@ class Row:
         return tuple(re.findall(r"<(?:\w+:)?(\w+)>", self.route))
 
     @property
+    def named_ids(self) -> tuple[str, ...]:
+        """The parameters of path and query string."""
+        return (*self.parameters, *self.asks)
+
+    @property
     def id(self) -> str:
         return f"{self.method} {self.route}"
 
     def path(self, place: Place, **given: Any) -> str:
         """The route with the things of that place, except those given."""
-        return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(given.get(match[1]) or place[match[1]]), self.route)
+        path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(given.get(match[1]) or place[match[1]]), self.route)
+        asked = "&".join(f"{name}={given.get(name) or place[name]}" for name in self.asks)
+        return f"{path}?{asked}" if asked else path
 
     def arguments(self, place: Place) -> dict[str, Any]:
         """What is sent with a valid request."""
@@ -119,6 +127,15 @@ def _bundle(place: Place) -> bytes:
 def _restore(place: Place) -> Any:
     place["document_id"]
     return {"generation": 1}
+
+
+def _faq(place: Place) -> Any:
+    """The body of a new FAQ."""
+    return {"knowledge_base_id": place["knowledge_base_id"], **_question(place)}
+
+
+def _question(place: Place) -> dict[str, Any]:
+    return {"question": f"What is {place.label()}?", "answer": f"A word about {place.canary}."}
 
 
 def _filtered(place: Place, key: str) -> Any:
@@ -255,6 +272,37 @@ KNOWLEDGE: Final = (
     ),
     Row("POST", f"{_BASE}/verify", "knowledge-bases:write", json=_said({})),
     Row("POST", f"{_BASE}/search", "search:query", json=_search, named={"document_id": _filtered}),
+    Row(
+        "POST",
+        "/api/faqs",
+        "faqs:write",
+        201,
+        _faq,
+        named={"knowledge_base_id": lambda place, key: {"knowledge_base_id": key, **_question(place)}},
+    ),
+    Row("GET", "/api/faqs", "faqs:read", asks=("knowledge_base_id",)),
+    Row("GET", "/api/faqs/<faq_id>", "faqs:read"),
+    Row("PATCH", "/api/faqs/<faq_id>", "faqs:write", json=_said({"priority": 2})),
+    Row("DELETE", "/api/faqs/<faq_id>", "faqs:write"),
+    Row(
+        "POST",
+        "/api/faqs/delete",
+        "faqs:write",
+        json=lambda place: {"knowledge_base_id": place["knowledge_base_id"], "ids": [place["faq_id"]]},
+        named={
+            "faq_id": lambda place, key: {"knowledge_base_id": place["knowledge_base_id"], "ids": [key]},
+            "knowledge_base_id": lambda place, key: {"knowledge_base_id": key, "ids": [place["faq_id"]]},
+        },
+    ),
+    Row(
+        "POST",
+        "/api/faqs/import",
+        "faqs:write",
+        json=lambda place: {"knowledge_base_id": place["knowledge_base_id"], "items": [_question(place)]},
+        named={"knowledge_base_id": lambda place, key: {"knowledge_base_id": key, "items": [_question(place)]}},
+    ),
+    Row("GET", "/api/faqs/export", "faqs:read", asks=("knowledge_base_id",)),
+    Row("GET", "/api/faqs/export.csv", "faqs:read", asks=("knowledge_base_id",)),
     Row("POST", "/api/embeddings", "embeddings:create", json=_said({"texts": ["one"]})),
     Row("GET", "/api/embeddings/models", "embeddings:create"),
     Row("GET", "/api/embeddings/cache", "embeddings:create"),

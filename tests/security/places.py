@@ -73,6 +73,11 @@ def _chunk(place: Place) -> str:
     return chunk
 
 
+def _faq(place: Place) -> Any:
+    body = {"question": f"What is {place.label()}?", "answer": f"Something about {place.canary}."}
+    return place.make("/api/faqs", {"knowledge_base_id": place["knowledge_base_id"], **body})["id"]
+
+
 def _erasure(place: Place) -> Any:
     base = f"/api/knowledge-bases/{place['knowledge_base_id']}"
     for snapshot in place.owner.api.get(f"{base}/snapshots")["items"]:  # named snapshots would keep what is to be erased
@@ -88,6 +93,7 @@ _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "document_id": _document,
     "chunk_id": _chunk,
     "erasure_id": _erasure,
+    "faq_id": _faq,
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,

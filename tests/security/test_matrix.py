@@ -155,7 +155,7 @@ def test_a_key_of_a_demoted_creator_is_demoted(house: House, row: Row, role: Rol
     assert response.status_code == expected(row, creator, house)
 
 
-WITH_IDS = [row for row in GUARDED if row.parameters and row.access not in OPERATOR_ONLY]
+WITH_IDS = [row for row in GUARDED if row.named_ids and row.access not in OPERATOR_ONLY]
 
 
 def bare(response: Any, *ids: str) -> str:
@@ -172,7 +172,7 @@ def test_foreign_ids_in_the_path_do_not_exist(house: House, row: Row) -> None:
     stranger = house.their_owner
     own = house.place_of(stranger)
     arguments = row.arguments(house.theirs)
-    ids = [name for name in row.parameters if name.endswith("_id")]
+    ids = [name for name in row.named_ids if name.endswith("_id")]
     for count in range(1, len(ids) + 1):
         for foreign in combinations(ids, count):
             given = {name: house.ours[name] for name in foreign}
@@ -200,7 +200,7 @@ def test_a_colleagues_session_does_not_exist(house: House, row: Row) -> None:
     colleague.api.get("/api/auth/me")
 
 
-@pytest.mark.parametrize("row", **named([row for row in GUARDED if not row.parameters and row.access not in OPERATOR_ONLY]))
+@pytest.mark.parametrize("row", **named([row for row in GUARDED if not row.named_ids and row.access not in OPERATOR_ONLY]))
 def test_a_stranger_sees_and_changes_the_own_organization_only(house: House, row: Row) -> None:
     stranger = house.world.account(house.their_owner.tenant_id)
     place = house.place_of(stranger)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from agenthub.core.errors import InvalidInput
 from agenthub.core.ids import is_id
 from agenthub.rag.analysis import languages
-from agenthub.rag.bundle import BUNDLE_FORMAT, MAX_PART_BYTES, lines_of, read_object
+from agenthub.rag.bundle import MAX_PART_BYTES, READABLE_FORMATS, lines_of, read_object
 from agenthub.rag.chunking import ChunkingSettings
 from agenthub.rag.chunks import Chunk
 from agenthub.rag.vectors import MAX_DIMENSION, unit_vectors
-from agenthub.repositories.knowledge.exporting import CHUNK_FIELDS, DOCUMENT_FIELDS, HEAD_FIELDS
+from agenthub.repositories.knowledge.exporting import CHUNK_FIELDS, DOCUMENT_FIELDS, FAQ_FIELDS, HEAD_FIELDS
+from agenthub.repositories.knowledge.faqs import MAX_ANSWER, MAX_CATEGORY, MAX_PRIORITY, MAX_QUESTION, MEDIA_TYPE, FaqText
 
 MAX_DOCUMENTS: Final = 1_000_000
 MAX_CHUNKS: Final = 20_000_000
@@ -34,6 +35,7 @@ _CHUNK_ID: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
 class Head:
     """What a bundle says of its knowledge base."""
 
+    format: int
     name: str
     description: str
     embedding_model: str | None
@@ -52,10 +54,11 @@ class Head:
         Raises: MalformedInput; InvalidInput saying what is wrong.
         """
         fields = _Checked(read_object(data, "bundle.json", _HEAD), "bundle.json")
-        if fields.number("format") != BUNDLE_FORMAT:
+        if fields.number("format") not in READABLE_FORMATS:
             raise InvalidInput("this bundle has a format that this version of AgentHub does not know")
         model = fields.optional_text("embedding_model", _NAME)
         head = cls(
+            format=fields.number("format"),
             name=fields.text("name", _NAME),
             description=fields.text("description", _TEXT),
             embedding_model=model,
@@ -75,7 +78,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class BundledDocument:
-    """A document as a bundle tells of it; `id` is what its chunks call it."""
+    """A document as a bundle tells of it; `id` is what its chunks call it. `faq` is set where it is a question with an answer."""
 
     id: str
     title: str
@@ -89,19 +92,21 @@ class BundledDocument:
     chunk_count: int
     metadata: Mapping[str, Any]
     created_at: datetime
+    faq: FaqText | None
 
 
-def parse_documents(data: bytes, name: str) -> list[tuple[dict[str, Any], BundledDocument]]:
+def parse_documents(data: bytes, name: str, bundle_format: int) -> list[tuple[dict[str, Any], BundledDocument]]:
     """The documents of a part, as they are said and as they are taken.
 
     Raises: MalformedInput; InvalidInput.
     """
-    said = [read_object(line, name, frozenset(DOCUMENT_FIELDS)) for line in lines_of(data, name)]
+    fields = frozenset(DOCUMENT_FIELDS) | ({"faq"} if bundle_format > 1 else frozenset())
+    said = [read_object(line, name, fields) for line in lines_of(data, name)]
     return [(one, _document(_Checked(one, name))) for one in said]
 
 
 def _document(fields: _Checked) -> BundledDocument:
-    return BundledDocument(
+    document = BundledDocument(
         id=fields.id("id"),
         title=fields.text("title", _TEXT),
         filename=fields.optional_text("filename", 255),
@@ -114,7 +119,35 @@ def _document(fields: _Checked) -> BundledDocument:
         chunk_count=fields.number("chunk_count", range(MAX_CHUNKS + 1)),
         metadata=fields.object("metadata"),
         created_at=fields.moment("created_at"),
+        faq=_faq(fields),
     )
+    if document.faq is not None:
+        _check_faq(document, document.faq)
+    return document
+
+
+def _faq(fields: _Checked) -> FaqText | None:
+    value = fields.optional_object("faq")
+    if value is None:
+        return None
+    if value.keys() != set(FAQ_FIELDS):
+        raise InvalidInput(f"the bundle is not well-formed: a faq should have the fields {', '.join(FAQ_FIELDS)}")
+    faq = _Checked(value, "a faq")
+    return FaqText(
+        fields.text("title", MAX_QUESTION),
+        faq.text("answer", MAX_ANSWER),
+        faq.optional_text("category", MAX_CATEGORY),
+        faq.number("priority", range(MAX_PRIORITY + 1)),
+        fields.object("metadata"),
+    )
+
+
+def _check_faq(document: BundledDocument, faq: FaqText) -> None:
+    """Raises: InvalidInput when the document doesn't say of itself what its question and answer say."""
+    data = faq.encoded()
+    said = (document.sha256, document.size_bytes, document.media_type, document.chunk_count)
+    if said != (sha256_of(data), len(data), MEDIA_TYPE, 1):
+        raise InvalidInput("a FAQ in the bundle is not what its document says")
 
 
 def parse_chunks(data: bytes, name: str, documents: Mapping[str, str]) -> list[Chunk]:
@@ -206,6 +239,9 @@ class _Checked:
         if not isinstance(value, dict):
             raise self._wrong(name)
         return value
+
+    def optional_object(self, name: str) -> dict[str, Any] | None:
+        return None if self._value.get(name) is None else self.object(name)
 
     def id(self, name: str) -> str:
         value = self.text(name, 26)

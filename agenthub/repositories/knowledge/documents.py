@@ -1,25 +1,31 @@
-"""Documents: what was uploaded, and where its original lies. Its chunks live in segments."""
+"""Documents: what was uploaded, and where its original lies. Its chunks live in segments.
+
+A question with its answer (a FAQ) is a document too: its row holds all of it, so it has no original (docs/adr/0020-faqs.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from agenthub.core.errors import NotFound
+from agenthub.core.errors import Conflict, NotFound
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
 from agenthub.rag.references import FileRef
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of, audit_action
 from agenthub.repositories.operations import row_of
 from agenthub.storage.contract import Compare, Delete, Filter, Insert, Order, Table, Update, Write
 
+DocumentKind = Literal["document", "faq"]
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document of a knowledge base, as it is since `generation`. `revision` counts its replacements.
 
-    `sha256` is of the uploaded bytes; `original_name` is the file on the volume, None for text given as JSON without a file.
+    `sha256` is of the uploaded bytes; `original_name` is the file on the volume. Of a FAQ, `title` is the question, `original_name`
+    is empty, and the last five fields are set; no two FAQs of a generation have one `question_key`.
     """
 
     id: DocumentId
@@ -42,6 +48,11 @@ class Document:
     created_at: datetime
     updated_at: datetime
     version: int = 1
+    kind: DocumentKind = "document"
+    question_key: str | None = None
+    category: str | None = None
+    priority: int | None = None
+    answer: str | None = None
 
     @property
     def original(self) -> FileRef:
@@ -78,6 +89,11 @@ class PastDocument:
     created_at: datetime
     updated_at: datetime
     document_version: int
+    kind: DocumentKind = "document"
+    question_key: str | None = None
+    category: str | None = None
+    priority: int | None = None
+    answer: str | None = None
 
     @classmethod
     def of(cls, document: Document, superseded_generation: int) -> PastDocument:
@@ -119,7 +135,11 @@ class DocumentRepository(Repository[Document]):
     table = Table.of(
         "documents",
         Document,
-        indexes=[("tenant_id", "knowledge_base_id", "id"), ("tenant_id", "knowledge_base_id", "sha256")],
+        indexes=[
+            ("tenant_id", "knowledge_base_id", "id"),
+            ("tenant_id", "knowledge_base_id", "sha256"),
+            ("tenant_id", "knowledge_base_id", "question_key"),
+        ],
     )
     entity = Document
     resource_kind = "document"
@@ -164,9 +184,14 @@ class DocumentRepository(Repository[Document]):
         return [Delete(self.table, document.tenant_id, document.id, document.version), _kept(document, generation)]
 
     def recounts(self, tenant_id: TenantId, lost: Mapping[str, int], generation: int, now: datetime) -> list[Write]:
-        """The writes that lower the chunk counts of documents by what each lost in the generation that is being made."""
+        """The writes that lower the chunk counts of documents by what each lost in the generation that is being made.
+
+        Raises: Conflict when one of them is a FAQ, whose row and chunk say the same.
+        """
         writes: list[Write] = []
         for key, document in self.get_many(tenant_id, list(lost)).items():
+            if document.kind == "faq":
+                raise Conflict(f"a chunk of the FAQ {document.id} is changed with it, at /api/faqs")
             count = document.chunk_count - lost[key]
             after = replace(document, chunk_count=count, generation=generation, updated_at=now, version=document.version + 1)
             writes += self.replacement(document, after)

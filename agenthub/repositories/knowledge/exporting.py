@@ -51,6 +51,7 @@ DOCUMENT_FIELDS = (
     "metadata",
     "created_at",
 )
+FAQ_FIELDS = ("answer", "category", "priority")
 CHUNK_FIELDS = ("id", "document_id", "text", "context", "metadata")
 
 
@@ -111,11 +112,12 @@ class Exports:
             yield writer.end({**counts, "content_sha256": content.content_sha256})
 
     def _documents(self, old: KnowledgeBase, writer: BundleWriter, digest: ContentDigest) -> Iterator[bytes]:
-        """Each document's original, and after up to 1,024 of them what is known of these documents."""
+        """Each document's original (a FAQ has none), and after up to 1,024 of them what is known of these documents."""
         lines: list[bytes] = []
         number = count = 0
         for document in self._history.every_document(old):
-            yield writer.member(f"originals/{document.id}", self._engine.read_original(old.id, document.original))
+            if document.kind == "document":
+                yield writer.member(f"originals/{document.id}", self._engine.read_original(old.id, document.original))
             said = _said(document)
             digest.add_document(document.id, said)
             lines.append(json_line(said))
@@ -175,7 +177,8 @@ def _parts(chunks: list[Chunk], vectors: NDArray[np.float32]) -> Iterator[tuple[
 
 
 def _said(document: Document) -> dict[str, Any]:
-    return {name: getattr(document, name) for name in DOCUMENT_FIELDS}
+    faq = {name: getattr(document, name) for name in FAQ_FIELDS} if document.kind == "faq" else None
+    return {name: getattr(document, name) for name in DOCUMENT_FIELDS} | {"faq": faq}
 
 
 def _digest_of(base: KnowledgeBase) -> ContentDigest:

@@ -11,14 +11,14 @@ from typing import Final
 
 from agenthub.core.errors import NotFound, NotRetained
 from agenthub.core.types import TenantId
-from agenthub.repositories.base import NEWEST_FIRST, Page, all_of, equal_if
+from agenthub.repositories.base import NEWEST_FIRST, Page
 from agenthub.repositories.cursors import decode_cursor, encode_cursor
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document, DocumentRepository, PastDocument
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import KnowledgeOperation, Pin
 from agenthub.repositories.knowledge.retention import GenerationRepository, Retention, every_row
 from agenthub.repositories.operations import row_of
-from agenthub.storage.contract import And, Compare, Filter, Order, Query, Storage
+from agenthub.storage.contract import ALL, And, Compare, Filter, Order, Query, Storage
 
 _PAST_NEWEST: Final = (Order("document_id", descending=True),)
 
@@ -68,14 +68,13 @@ class History:
             raise NotRetained(f"generation {generation} is no longer kept; the oldest is {retained.first}", field="generation")
         return _row_at(base, record)
 
-    def documents(self, base: KnowledgeBase, *, sha256: str | None = None, limit: int = 50, cursor: str | None = None) -> Page[Document]:
+    def documents(self, base: KnowledgeBase, *, where: Filter = ALL, limit: int = 50, cursor: str | None = None) -> Page[Document]:
         """One page of the documents in the generation that this row names, newest first."""
         after = decode_cursor(DocumentRepository.table, NEWEST_FIRST, cursor) if cursor else None
-        sha = equal_if("sha256", sha256)
         mine, generation = Compare("knowledge_base_id", "eq", base.id), base.generation
         # What is live is read first: a document that a commit moves meanwhile is then seen twice, not missed.
-        live = And((mine, Compare("generation", "le", generation), all_of(sha)))
-        past = And((mine, Compare("generation", "le", generation), Compare("superseded_generation", "gt", generation), all_of(sha)))
+        live = And((mine, Compare("generation", "le", generation), where))
+        past = And((mine, Compare("generation", "le", generation), Compare("superseded_generation", "gt", generation), where))
         now = self._storage.find(DocumentRepository.table, base.tenant_id, Query(live, NEWEST_FIRST, limit + 1, after))
         past_after = (after[0], "") if after else None
         then = self._storage.find(DOCUMENT_HISTORY, base.tenant_id, Query(past, _PAST_NEWEST, limit + 1, past_after))

@@ -85,6 +85,7 @@ class _Arriving:
     documents: dict[str, str] = field(default_factory=dict)
     chunk_counts: Counter[str] = field(default_factory=Counter)
     originals: dict[str, FileRef] = field(default_factory=dict)
+    question_keys: set[str] = field(default_factory=set)
     chunks: list[Chunk] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     waiting_bytes: int = 0
@@ -169,12 +170,8 @@ class Imports(Repository[KnowledgeBase]):
 
     def _take_documents(self, arriving: _Arriving, data: bytes, name: str) -> None:
         writes: list[Write] = []
-        for said, bundled in parse_documents(data, name):
-            original = arriving.originals.pop(bundled.id, None)
-            if original is None:
-                raise InvalidInput("the bundle has a document without an original, or one twice")
-            check_original(bundled, original.sha256, original.length_bytes)
-            document = _document(arriving, bundled, original)
+        for said, bundled in parse_documents(data, name, arriving.head.format):
+            document = _document(arriving, bundled, _original_of(arriving, bundled))
             arriving.documents[bundled.id] = document.id
             arriving.chunk_counts[bundled.id] = bundled.chunk_count
             arriving.document_bytes += bundled.size_bytes
@@ -315,7 +312,24 @@ def _renamed(chunk: Chunk, documents: dict[str, str]) -> Chunk:
     return chunk if chunk.document_id is None else replace(chunk, document_id=documents[chunk.document_id])
 
 
-def _document(arriving: _Arriving, bundled: BundledDocument, original: FileRef) -> Document:
+def _original_of(arriving: _Arriving, bundled: BundledDocument) -> str:
+    """The name of a document's original on this volume; empty for a FAQ.
+
+    Raises: InvalidInput when it has none, or the wrong one, or the same document or question came before.
+    """
+    original = arriving.originals.pop(bundled.id, None)
+    if bundled.faq is None:
+        if original is None:
+            raise InvalidInput("the bundle has a document without an original, or one twice")
+        check_original(bundled, original.sha256, original.length_bytes)
+        return original.name
+    if original is not None or bundled.id in arriving.documents or bundled.faq.key in arriving.question_keys:
+        raise InvalidInput("the bundle has a FAQ with an original, or one twice")
+    arriving.question_keys.add(bundled.faq.key)
+    return ""
+
+
+def _document(arriving: _Arriving, bundled: BundledDocument, original_name: str) -> Document:
     """The document under a new id: ids are unique in a deployment, and one that is taken may be another organization's."""
     return Document(
         id=DocumentId(new_id()),
@@ -326,7 +340,7 @@ def _document(arriving: _Arriving, bundled: BundledDocument, original: FileRef) 
         media_type=bundled.media_type,
         size_bytes=bundled.size_bytes,
         sha256=bundled.sha256,
-        original_name=original.name,
+        original_name=original_name,
         language=bundled.language,
         page_count=bundled.page_count,
         character_count=bundled.character_count,
@@ -337,6 +351,7 @@ def _document(arriving: _Arriving, bundled: BundledDocument, original: FileRef) 
         created_by=arriving.creator,
         created_at=min(bundled.created_at, arriving.now),
         updated_at=arriving.now,
+        **(bundled.faq.columns() if bundled.faq else {}),
     )
 
 

@@ -33,6 +33,8 @@ PERMISSIONS: Final = MappingProxyType(
         "knowledge-bases:write": "create, rename and delete knowledge bases",
         "documents:read": "see documents, chunks and originals",
         "documents:write": "upload, replace and delete documents and chunks",
+        "faqs:read": "see FAQs and export them",
+        "faqs:write": "create, change, import and delete FAQs",
         "embeddings:create": "embed texts",
         "search:query": "search knowledge bases",
         "audit:read": "read the organization's audit log",
@@ -43,11 +45,12 @@ PERMISSIONS: Final = MappingProxyType(
 )
 """Every permission there is, with what it allows. A permission is `resource:action`."""
 
-_READING: Final = frozenset({"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "search:query"})
+_READING: Final = frozenset({"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "faqs:read", "search:query"})
 _WORKING: Final = _READING | {
     "agents:write",
     "knowledge-bases:write",
     "documents:write",
+    "faqs:write",
     "embeddings:create",
     "api-keys:read",
     "api-keys:write",

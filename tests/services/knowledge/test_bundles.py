@@ -416,3 +416,42 @@ def test_a_full_volume_refuses_and_leaves_nothing(tmp_path: Path, bundle: bytes,
     monkeypatch.setattr(volume._disk, "free", lambda _: (1000, 10_000_000))
     other.refused("POST", f"{IMPORT}?name=x", 507, "volume_full", data=bundle)
     assert traces(other) == before
+
+
+# --- golden bundles: what any release wrote is taken by this one ---
+
+GOLDEN = Path(__file__).parents[2] / "data" / "bundles"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_golden_bundles_are_taken(api: Api, number: int) -> None:
+    data = (GOLDEN / f"format-{number}.tar").read_bytes()
+    taken = load(api, data)
+    base = f"/api/knowledge-bases/{taken['knowledge_base']['id']}"
+    assert taken["content_sha256"] == json.loads(members_of(data)["manifest.json"])["content_sha256"] == content(api, base)["content_sha256"]
+    assert api.post(f"{base}/verify", {})["intact"]
+    again = members_of(api.get(f"{base}/export"))
+    assert json.loads(again["bundle.json"])["format"] == 2
+    assert json.loads(again["manifest.json"])["content_sha256"] == taken["content_sha256"], "the digest does not depend on the format"
+    faqs = api.get(f"/api/faqs?knowledge_base_id={taken['knowledge_base']['id']}")["items"]
+    assert [(faq["question"], faq["answer"], faq["category"], faq["priority"]) for faq in faqs] == (
+        [("When is the lamp lit?", "At dusk.", "Sea", 2)] if number == 2 else []
+    )
+    assert api.post(f"{base}/search", {"vector": [1, 0, 0, 0]})["hits"][0]["chunk_id"] == "01a"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda faq: faq["faq"].update(answer="Another."),
+        lambda faq: faq["faq"].update(priority=-1),
+        lambda faq: faq["faq"].update(more=1),
+        lambda faq: faq.update(faq=None),
+        lambda faq: faq.update(title="Another?"),
+        lambda faq: faq.update(chunk_count=2),
+        lambda faq: faq.update(media_type="text/plain"),
+    ],
+)
+def test_a_faq_that_is_not_what_it_says_is_refused(api: Api, change: Callable[[dict[str, Any]], Any]) -> None:
+    members = members_of((GOLDEN / "format-2.tar").read_bytes())
+    load(api, with_json("documents-000001.jsonl", change, line=1)(members), 422)

@@ -7,10 +7,11 @@ from typing import Final
 
 from flask import Blueprint
 
-from agenthub.core.errors import InvalidInput, NotFound
+from agenthub.core.errors import Conflict, InvalidInput, NotFound
 from agenthub.rag.parsing.document import canonical_text
-from agenthub.repositories.base import Page, equal_if
+from agenthub.repositories.base import Page, all_of, equal_if
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
+from agenthub.repositories.knowledge.faqs import FaqText
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.snapshots import Snapshots
@@ -165,10 +166,10 @@ def list_documents(knowledge_base_id: str, query: DocumentListQuery) -> Page[Doc
     """The knowledge base's documents, newest first; with `generation`, as they were then."""
     tenant_id = principal().tenant_id
     base = repository(KnowledgeBaseRepository).get(tenant_id, knowledge_base_id)
+    where = all_of(equal_if("sha256", query.sha256), equal_if("kind", query.kind))
     if query.generation is not None:
         history = History(resources().storage)
-        return history.documents(history.at(base, query.generation), sha256=query.sha256, limit=query.limit, cursor=query.cursor)
-    where = equal_if("sha256", query.sha256)
+        return history.documents(history.at(base, query.generation), where=where, limit=query.limit, cursor=query.cursor)
     return repository(DocumentRepository).page_in(tenant_id, knowledge_base_id, where=where, limit=query.limit, cursor=query.cursor)
 
 
@@ -195,7 +196,8 @@ def _document(knowledge_base_id: str, document_id: str) -> Document:
 def replace_document(knowledge_base_id: str, document_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> object:
     """Put new content in a document's place: searches see the old or the new one, never both and never none."""
     library = _library(knowledge_base_id)
-    _document(knowledge_base_id, document_id)
+    if _document(knowledge_base_id, document_id).kind == "faq":
+        raise Conflict("this is a FAQ: it is changed at /api/faqs")
     if not isinstance(body, DocumentText) and not files:
         raise InvalidInput("send a file, or a JSON body with title and text", field="files")
     upload = _text_upload(body) if isinstance(body, DocumentText) else _uploads(files, body)[0]
@@ -244,8 +246,10 @@ def list_document_chunks(knowledge_base_id: str, document_id: str, query: Docume
 @requires("documents:read")
 @serves("application/octet-stream", "the bytes that were uploaded")
 def get_original(knowledge_base_id: str, document_id: str) -> Attachment:
-    """Download what was uploaded, byte for byte."""
+    """Download what was uploaded, byte for byte; of a FAQ, the JSON that its hash is made of."""
     document = _document(knowledge_base_id, document_id)
+    if document.kind == "faq":
+        return Attachment(FaqText.of(document).encoded(), "faq.json")
     data = resources().knowledge.read_original(knowledge_base_id, document.original)
     return Attachment(data, document.filename or f"{document.title}.txt")
 

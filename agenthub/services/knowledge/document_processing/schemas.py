@@ -43,10 +43,11 @@ class UploadQuery(Schema):
 
 
 class DocumentOut(Schema):
-    """A document. It is searchable from `generation` on; `revision` counts its replacements."""
+    """A document. It is searchable from `generation` on; `revision` counts its replacements. A FAQ's title is its question."""
 
     id: Id
     knowledge_base_id: Id
+    kind: Literal["document", "faq"]
     title: str
     filename: str | None
     media_type: str
@@ -87,6 +88,7 @@ class DocumentListQuery(PageQuery):
     """Which documents to list."""
 
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = Field(default=None, description="with this content")
+    kind: Literal["document", "faq"] | None = Field(default=None, description="only uploads, or only FAQs")
     generation: Annotated[
         Annotated[int, Field(ge=1, le=2**53)] | SkipJsonSchema[None],
         Field(description="as they were in this generation; 410 when it is no longer kept"),

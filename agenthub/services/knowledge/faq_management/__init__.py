@@ -1,0 +1,1 @@
+"""Questions with answers: made, changed, imported and exported, and searchable in their knowledge base."""
