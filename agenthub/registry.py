@@ -13,7 +13,7 @@ from agenthub.core.errors import SettingsError
 if TYPE_CHECKING:
     from flask import Blueprint
 
-Need = Literal["storage", "cache", "knowledge", "embedders"]
+Need = Literal["storage", "cache", "knowledge", "embedders", "llm"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
     from agenthub.cache.limits import RateLimits
     from agenthub.cache.policy import CachePolicy
+    from agenthub.llm.contract import LanguageModel
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
     from agenthub.rag.volume import Volume
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from agenthub.repositories.knowledge.upkeep import UpkeepThread
     from agenthub.repositories.knowledge.warming_thread import WarmingThread
 
-_ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders"})
+_ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders", "llm"})
 _SCHEMA: Final = "agenthub.storage.schema"
 
 
@@ -69,6 +70,14 @@ class Resources:
     def embedders(self) -> EmbedderCatalog:
         """The embedding models, before the embedding cache."""
         opened: EmbedderCatalog = self._open("embedders", "embedders", self._open_embedders)
+        return opened
+
+    @property
+    def llm(self) -> LanguageModel | None:
+        """The language model; None where no endpoint is configured."""
+        if self.settings.llm is None:
+            return None
+        opened: LanguageModel = self._open("llm", "llm", self._open_llm)
         return opened
 
     @property
@@ -130,6 +139,9 @@ class Resources:
         cache = self.cached.embeddings() if "cache" in self.needs else None
         opener: Callable[..., Any] = _found("agenthub.rag.embedding.open:open_embedders")
         return opener(self.settings.embedding, cache=cache, observer=self.observer)
+
+    def _open_llm(self) -> Any:
+        return _call("agenthub.llm.open:open_model", self.settings.llm, self.observer)
 
     def _open_volume(self) -> Any:
         rag = self.settings.rag

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSettings, Protocol, RateSettings, check_redis_url, parse_servers
 from agenthub.core.errors import SettingsError
+from agenthub.llm.configuration import MAX_TOKENS, LlmSettings
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
 from agenthub.rag.parsing.limits import ParsingLimits
@@ -87,6 +88,8 @@ class Settings:
     rag: RagSettings
     parsing: ParsingLimits
     embedding: EmbeddingSettings
+    llm: LlmSettings | None
+    rag_history_seconds: int
     web: WebSettings
     log: LogSettings
     accounts: AccountSettings
@@ -116,6 +119,8 @@ class Settings:
             rag=RagSettings(segment_cache_bytes=reader.number("AGENTHUB_SEGMENT_CACHE_BYTES", 0, 2**40)),
             parsing=ParsingLimits(file_bytes=web.max_body_bytes),
             embedding=_embedding(reader),
+            llm=_llm(reader),
+            rag_history_seconds=reader.number("AGENTHUB_RAG_HISTORY_SECONDS", 0, 10 * 366 * 86400),
             web=web,
             log=_log(reader),
             accounts=_accounts(reader, embedded_default and web.on_loopback),
@@ -270,6 +275,27 @@ def _embedding(reader: _Reader) -> EmbeddingSettings:
     if model is None:
         reader.problems.append("EMBEDDING_BASE_URL is set without EMBEDDING_MODEL: say which of the endpoint's models to use")
     return EmbeddingSettings(endpoint=EndpointSettings(base_url, model or "", api_key))
+
+
+def _llm(reader: _Reader) -> LlmSettings | None:
+    base_url, model, api_key = (reader.optional(f"LLM_{name}") for name in ("BASE_URL", "MODEL", "API_KEY"))
+    more = [part.strip() for part in reader.text("LLM_MODELS").split(",") if part.strip()]
+    numbers = {
+        "max_tokens": reader.number("LLM_MAX_TOKENS", 1, MAX_TOKENS),
+        "wait_seconds": reader.number("LLM_WAIT_SECONDS", 1, 600),
+        "whole_seconds": reader.number("LLM_WHOLE_SECONDS", 1, 3600),
+        "concurrent": reader.number("LLM_CONCURRENCY", 1, 256),
+    }
+    if base_url is None:
+        for name, value in (("LLM_API_KEY", api_key), ("LLM_MODEL", model), ("LLM_MODELS", more)):
+            if value:
+                reader.problems.append(f"{name} is set without LLM_BASE_URL: say which endpoint it is for")
+        return None
+    if model is None:
+        reader.problems.append("LLM_BASE_URL is set without LLM_MODEL: say which of the endpoint's models to ask")
+    settings = LlmSettings(base_url, tuple(dict.fromkeys([model or "?", *more])), api_key, **numbers)
+    reader.problems.extend(settings.problems())
+    return settings
 
 
 def _web(reader: _Reader) -> WebSettings:

@@ -54,7 +54,8 @@ VECTORS = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], dtype="<f4")
 
 def main(path: Path) -> None:
     """Write the bundle."""
-    documents = [DOCUMENT] if BUNDLE_FORMAT == 1 else [{**DOCUMENT, "faq": None}, QUESTION]
+    number: int = BUNDLE_FORMAT
+    documents = [DOCUMENT] if number == 1 else [{**DOCUMENT, "faq": None}, QUESTION]
     count = len(documents) + 1
     writer, digest = BundleWriter(), ContentDigest(SIGNATURE, 4, "english")
     head = {"name": "Golden", "description": "", "embedding_model": None, "signature": SIGNATURE, "dimension": 4, "language": "english"}

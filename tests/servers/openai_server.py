@@ -1,4 +1,4 @@
-"""A local server that speaks the embeddings part of OpenAI's protocol, and misbehaves on demand."""
+"""A local server that speaks the embeddings and chat parts of OpenAI's protocol, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
+
+from tests.servers.chat import ChatAnswers, Reply, repeating
 
 
 def vector_of(text: str, dimension: int) -> list[float]:
@@ -31,6 +33,8 @@ class OpenAIServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    hung_up: threading.Event = field(default_factory=threading.Event)  # somebody left in the midst of an answer
+    reply: Reply = repeating
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
 
@@ -58,7 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = self.state.next_fault(body, {key.lower(): value for key, value in self.headers.items()})
-        if self.path != "/v1/embeddings":
+        if self.path == "/v1/chat/completions":
+            self._chat(body, fault)
+        elif self.path != "/v1/embeddings":
             self._send(404, {"error": {"message": "unknown path"}})
         elif body.get("encoding_format") == "base64" and not self.state.knows_base64:
             self._send(400, {"error": {"message": "encoding_format must be float"}})
@@ -66,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, "_" + fault)(body)
         else:
             self._send(200, self.state.answer(body))
+
+    def _chat(self, body: dict[str, Any], fault: str) -> None:
+        with suppress(OSError):
+            ChatAnswers(self, self.state.reply, self.state.released, self.state.hung_up).answer(body, fault)
 
     def _send(self, status: int, body: Any, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import httpx2
@@ -17,17 +14,13 @@ import numpy as np
 import openai
 
 from agenthub.core.errors import ProviderFailure
+from agenthub.endpoints.bounded import MAX_ANSWER_BYTES, Breaker
+from agenthub.endpoints.openai_client import asked_pause, may_pass, open_client, pause_seconds
 from agenthub.rag.embedding.answers import read_vectors
 from agenthub.rag.embedding.configuration import EndpointSettings
 from agenthub.rag.embedding.contract import ModelSignature, Vectors, check_texts
-from agenthub.rag.embedding.endpoint import CONNECT_SECONDS, BoundedTransport, Breaker
 
-FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 8.0
-_NO_KEY: Final = "none"
 _BASE64_REFUSED: Final = frozenset({400, 422})
-_SERVER_ERROR: Final = 500
-_RETRIED: Final = frozenset({408, 409, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ class RemoteEmbedder:
         self._client: openai.OpenAI | None = None
         self._dimension = settings.dimension
         self._base64 = True
-        self._breaker = Breaker(settings.pause_failures, settings.pause_seconds)
+        self._breaker = Breaker("the embedding endpoint", settings.pause_failures, settings.pause_seconds)
 
     @property
     def signature(self) -> ModelSignature:
@@ -97,7 +90,7 @@ class RemoteEmbedder:
             self._breaker.note(not isinstance(outcome, _Failed))
             if not isinstance(outcome, _Failed):
                 return outcome
-            pause = _pause_seconds(attempt, outcome.wait_seconds)
+            pause = pause_seconds(attempt, outcome.wait_seconds)
             late = time.monotonic() + pause + self._settings.timeout_seconds > end
             if not outcome.passing or late or attempt == self._settings.attempts:
                 raise ProviderFailure(outcome.message, retry_after_seconds=pause if outcome.passing else None)
@@ -146,45 +139,12 @@ class RemoteEmbedder:
 
 
 def _client(settings: EndpointSettings) -> openai.OpenAI:
-    timeout = httpx2.Timeout(settings.timeout_seconds, connect=min(CONNECT_SECONDS, settings.timeout_seconds))
-    http = httpx2.Client(
-        transport=BoundedTransport(settings.timeout_seconds),
-        headers={"Accept-Encoding": "identity"},
-        timeout=timeout,
-        follow_redirects=False,
-        trust_env=False,
-    )
-    client = openai.OpenAI(
-        api_key=settings.api_key or _NO_KEY, base_url=settings.base_url, timeout=timeout, max_retries=0, http_client=http, webhook_secret=""
-    )
-    # The client reads these from OPENAI_* variables; an endpoint of another provider has no business with them.
-    client.organization = client.project = None
-    return client
+    seconds = settings.timeout_seconds
+    return open_client(settings.base_url, settings.api_key, wait_seconds=seconds, whole_seconds=seconds, max_bytes=MAX_ANSWER_BYTES)
 
 
 def _refusal(error: openai.APIStatusError) -> _Failed:
     """Without the answer's body, which may repeat the key or the text."""
     status = error.status_code
-    wait = _asked_pause(error.response.headers.get("retry-after"))
-    return _Failed(f"the embedding endpoint answered HTTP {status}", status in _RETRIED or status >= _SERVER_ERROR, status, wait)
-
-
-def _pause_seconds(attempt: int, asked_seconds: float | None) -> float:
-    if asked_seconds is not None:
-        return asked_seconds
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
-
-
-def _asked_pause(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date; None when it is absent or neither."""
-    if header is None:
-        return None
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        date = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+    wait = asked_pause(error.response.headers)
+    return _Failed(f"the embedding endpoint answered HTTP {status}", may_pass(status), status, wait)

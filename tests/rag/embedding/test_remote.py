@@ -159,7 +159,7 @@ def test_an_endpoint_that_keeps_failing_is_left_alone() -> None:
 
 def test_after_the_pause_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("agenthub.rag.embedding.endpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agenthub.endpoints.bounded.time.monotonic", lambda: now[0])
     with openai_server(faults=["broken"] * 2) as server:
         embedder = embedder_of(server, attempts=1, pause_failures=2, pause_seconds=60.0)
         for _ in range(3):

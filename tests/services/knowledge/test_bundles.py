@@ -428,7 +428,9 @@ def test_golden_bundles_are_taken(api: Api, number: int) -> None:
     data = (GOLDEN / f"format-{number}.tar").read_bytes()
     taken = load(api, data)
     base = f"/api/knowledge-bases/{taken['knowledge_base']['id']}"
-    assert taken["content_sha256"] == json.loads(members_of(data)["manifest.json"])["content_sha256"] == content(api, base)["content_sha256"]
+    assert (
+        taken["content_sha256"] == json.loads(members_of(data)["manifest.json"])["content_sha256"] == content(api, base)["content_sha256"]
+    )
     assert api.post(f"{base}/verify", {})["intact"]
     again = members_of(api.get(f"{base}/export"))
     assert json.loads(again["bundle.json"])["format"] == 2

@@ -69,7 +69,8 @@ class _Bounded(httpx2.SyncByteStream):
 class Breaker:
     """Leaves an endpoint alone for a while after it failed several times in a row, so that callers fail at once."""
 
-    def __init__(self, failures: int, pause_seconds: float) -> None:
+    def __init__(self, name: str, failures: int, pause_seconds: float) -> None:
+        self._name = name
         self._allowed = failures
         self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
@@ -81,7 +82,7 @@ class Breaker:
         with self._lock:
             left = self._closed_until - time.monotonic()
             if left > 0:
-                raise ProviderFailure("the embedding endpoint failed repeatedly and is left alone", retry_after_seconds=left)
+                raise ProviderFailure(f"{self._name} failed repeatedly and is left alone", retry_after_seconds=left)
             if self._failed >= self._allowed:
                 self._closed_until = time.monotonic() + self._pause_seconds
 

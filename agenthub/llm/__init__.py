@@ -1,0 +1,1 @@
+"""Language models behind an endpoint: messages in, a text out as it is written."""
