@@ -30,7 +30,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
 def base(api: Api) -> str:
     """The id of a fresh knowledge base with one document."""
     key: str = api.post("/api/knowledge-bases", {"name": new_id()}, 201)["id"]
-    api.post(f"/api/knowledge-bases/{key}/documents", {"title": "parcels", "text": "Parcels are returned by post or in a shop."}, 201)
+    api.post(f"/api/knowledge-bases/{key}/documents", {"title": "keeper", "text": "The keeper lights the lamp at dusk."}, 201)
     return key
 
 
