@@ -9,9 +9,11 @@ from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import ErasureRepository
 from agenthub.repositories.knowledge.heat import HeatRepository
+from agenthub.repositories.knowledge.evaluations import EvaluationRepository, QuestionRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
+from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
 from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
@@ -42,6 +44,9 @@ TABLES: Final = (
     GARBAGE,
     ErasureRepository.table,
     HeatRepository.table,
+    RagQueryRepository.table,
+    QuestionRepository.table,
+    EvaluationRepository.table,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

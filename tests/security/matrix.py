@@ -291,7 +291,7 @@ KNOWLEDGE: Final = (
         json=lambda place: {"knowledge_base_id": place["knowledge_base_id"], "ids": [place["faq_id"]]},
         named={
             "faq_id": lambda place, key: {"knowledge_base_id": place["knowledge_base_id"], "ids": [key]},
-            "knowledge_base_id": lambda place, key: {"knowledge_base_id": key, "ids": [place["faq_id"]]},
+            "knowledge_base_id": lambda _, key: {"knowledge_base_id": key, "ids": [new_id()]},
         },
     ),
     Row(

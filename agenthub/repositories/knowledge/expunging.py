@@ -21,6 +21,7 @@ from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.holding import Holdings
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merges
+from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
 from agenthub.repositories.knowledge.retention import every_row
 from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation
 from agenthub.storage.contract import ALL, Compare, Storage, Update
@@ -153,6 +154,8 @@ class Expunger:
         live = int(self._storage.get(DocumentRepository.table, tenant_id, key) is not None)
         past = self._storage.count(DOCUMENT_HISTORY, tenant_id, Compare("document_id", "eq", key))
         findings.note("documents and their history", 2, 0, found=live + past)
+        checked, removed = RagQueryRepository(self._storage).forget_document(tenant_id, key)
+        findings.note("answers to questions that it was a source of", checked, removed)
         checked, removed = self._clear_answers(erasure)
         findings.note("answers kept for repeated requests", checked, removed)
 
