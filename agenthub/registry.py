@@ -86,6 +86,13 @@ SERVICES: Final = (
         "Questions with answers, searchable in their knowledge base at once; bulk import and export.",
     ),
     _service(
+        "knowledge.rag-query",
+        ("/api/rag/query", "/api/rag/queries"),
+        ("cache", "knowledge", "embedders", "llm"),
+        "Questions",
+        "Questions answered from knowledge bases with citations; their history and replays.",
+    ),
+    _service(
         "platform.logging",
         ("/api/logs",),
         (),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agenthub.llm.contract import LanguageModel
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
+    from agenthub.rag.reranking import Reranker
     from agenthub.rag.volume import Volume
     from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
     from agenthub.repositories.knowledge.upkeep import UpkeepThread
@@ -79,6 +80,11 @@ class Resources:
             return None
         opened: LanguageModel = self._open("llm", "llm", self._open_llm)
         return opened
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """The model that orders passages anew; None where no endpoint is configured."""
+        return None
 
     @property
     def volume(self) -> Volume:

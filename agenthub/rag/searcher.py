@@ -149,6 +149,20 @@ class Searcher:
         """Which of these chunks are visible."""
         return {chunk.id for _, chunk in self._chunks_of(list(ids))}
 
+    def has_field(self, name: str) -> bool:
+        """Whether any chunk, visible or not, has this field in its metadata."""
+        return any(view.segment.columns.fields.find(name) >= 0 for view in self._views)
+
+    def first_matching(self, node: FilterNode) -> Chunk | None:
+        """The visible chunk committed first that the filter selects."""
+        for view in self._views:
+            rows = selected_rows(node, view.segment.columns)
+            if view.visible is not None:
+                rows &= view.visible
+            if rows.any():
+                return view.segment.lines.chunk(int(rows.argmax()))
+        return None
+
     def document_chunks(self, document_id: str) -> list[Chunk]:
         """The visible chunks of a document by the number `position` in their metadata, then as they were committed."""
         found = []

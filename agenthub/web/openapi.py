@@ -180,7 +180,13 @@ def _body(body: Body, book: SchemaBook) -> dict[str, Any]:
 
 
 def _responses(operation: Operation, book: SchemaBook) -> dict[str, Any]:
-    answers = {str(answered.status): _answer(answered, book) for answered in operation.declaration.answers}
+    answers: dict[str, Any] = {}
+    for answered in operation.declaration.answers:
+        described, status = _answer(answered, book), str(answered.status)
+        if status in answers:  # one status, several media types
+            answers[status]["content"] |= described.get("content", {})
+        else:
+            answers[status] = described
     errors = {str(status): {"$ref": f"#/components/responses/Error{status}"} for status in sorted(_refusals(operation))}
     return {**errors, **answers}
 

@@ -138,6 +138,10 @@ def _question(place: Place) -> dict[str, Any]:
     return {"question": f"What is {place.label()}?", "answer": f"A word about {place.canary}."}
 
 
+def _asked(place: Place, **more: Any) -> Any:
+    return {"question": "What is it about?", "knowledge_base_ids": [place["knowledge_base_id"]], "mode": "keyword", **more}
+
+
 def _filtered(place: Place, key: str) -> Any:
     return {"query": "text", "mode": "keyword", "filter": {"field": "document_id", "op": "eq", "value": key}}
 
@@ -301,6 +305,20 @@ KNOWLEDGE: Final = (
         json=lambda place: {"knowledge_base_id": place["knowledge_base_id"], "items": [_question(place)]},
         named={"knowledge_base_id": lambda place, key: {"knowledge_base_id": key, "items": [_question(place)]}},
     ),
+    Row(
+        "POST",
+        "/api/rag/query",
+        "rag:query",
+        json=_asked,
+        named={
+            "knowledge_base_id": lambda place, key: {**_asked(place), "knowledge_base_ids": [key]},
+            "agent_id": lambda _, key: {"question": "What is it about?", "agent_id": key},
+        },
+    ),
+    Row("GET", "/api/rag/queries", "rag-queries:read", needs=("query_id",)),
+    Row("GET", "/api/rag/queries/<query_id>", "rag-queries:read"),
+    Row("DELETE", "/api/rag/queries/<query_id>", "rag-queries:write", 204),
+    Row("POST", "/api/rag/queries/<query_id>/replay", "rag:query", json=_said({})),
     Row("GET", "/api/faqs/export", "faqs:read", asks=("knowledge_base_id",)),
     Row("GET", "/api/faqs/export.csv", "faqs:read", asks=("knowledge_base_id",)),
     Row("POST", "/api/embeddings", "embeddings:create", json=_said({"texts": ["one"]})),

@@ -78,6 +78,11 @@ def _faq(place: Place) -> Any:
     return place.make("/api/faqs", {"knowledge_base_id": place["knowledge_base_id"], **body})["id"]
 
 
+def _query(place: Place) -> Any:
+    body = {"question": f"What is {place.label()}?", "knowledge_base_ids": [place["knowledge_base_id"]], "mode": "keyword"}
+    return place.make("/api/rag/query", body, 200)["id"]
+
+
 def _erasure(place: Place) -> Any:
     base = f"/api/knowledge-bases/{place['knowledge_base_id']}"
     for snapshot in place.owner.api.get(f"{base}/snapshots")["items"]:  # named snapshots would keep what is to be erased
@@ -94,6 +99,7 @@ _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "chunk_id": _chunk,
     "erasure_id": _erasure,
     "faq_id": _faq,
+    "query_id": _query,
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,

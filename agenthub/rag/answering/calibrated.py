@@ -19,8 +19,8 @@ Signs = Literal["both", "words"]
 """Whether vectors were compared, or words only."""
 
 COEFFICIENTS: Final[Mapping[Signs, Coefficients]] = {
-    "both": Coefficients(-6.0, (6.0, 3.0, 4.0)),
-    "words": Coefficients(-4.0, (0.0, 0.0, 7.0)),
+    "both": Coefficients(-11.27, (9.34, 11.07, 7.42)),
+    "words": Coefficients(-5.33, (0.0, 0.0, 14.74)),
 }
 THRESHOLD: Final = 0.5
 """Below this confidence the answer is that it is not in the knowledge base."""

@@ -105,6 +105,12 @@ def gather(question: str, sources: Sequence[Texts], analyzer: Analyzer, embed: E
     )
 
 
+def coverages(question: str, sources: Sequence[Texts], analyzer: Analyzer) -> list[float]:
+    """Of each passage the part of the question's words, by weight, that it has; 0..1."""
+    words = _Words(question, sources, analyzer)
+    return [words.coverage(f"{one.heading}\n{one.text}") for one in sources]
+
+
 def _sentences(source: Texts) -> list[Sentence]:
     if source.whole and len(source.text) <= MAX_WHOLE:
         return [Sentence(source.text, 0, len(source.text))]

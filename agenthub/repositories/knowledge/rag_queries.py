@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from agenthub.core.types import TenantId, TenantScope
 from agenthub.repositories.base import Repository
-from agenthub.storage.contract import And, Compare, DbNow, DeleteWhere, Query, Table
+from agenthub.storage.contract import And, Compare, DbNow, DeleteWhere, Filter, Query, Table
 
 AnswerKind = Literal["generated", "extractive", "none"]
 """Written by a model, made of sentences of the sources, or that the answer isn't there."""
@@ -63,6 +63,10 @@ class RagQueryRepository(Repository[RagQuery]):
         """The question of that id, unless it expired."""
         found = Repository.find(self, tenant_id, key)
         return found if found and found.expires_at > self.now() else None
+
+    def unexpired(self) -> Filter:
+        """Those that are not yet to be forgotten."""
+        return Compare("expires_at", "gt", DbNow())
 
     def sweep(self, tenant_id: TenantScope) -> None:
         """Remove those that expired."""

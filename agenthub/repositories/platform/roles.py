@@ -35,6 +35,9 @@ PERMISSIONS: Final = MappingProxyType(
         "documents:write": "upload, replace and delete documents and chunks",
         "faqs:read": "see FAQs and export them",
         "faqs:write": "create, change, import and delete FAQs",
+        "rag:query": "ask questions of knowledge bases and agents",
+        "rag-queries:read": "see the organization's questions and answers",
+        "rag-queries:write": "delete questions and answers from the history",
         "embeddings:create": "embed texts",
         "search:query": "search knowledge bases",
         "audit:read": "read the organization's audit log",
@@ -45,12 +48,16 @@ PERMISSIONS: Final = MappingProxyType(
 )
 """Every permission there is, with what it allows. A permission is `resource:action`."""
 
-_READING: Final = frozenset({"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "faqs:read", "search:query"})
+_READING: Final = frozenset(
+    {"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "faqs:read", "search:query", "rag:query"}
+)
 _WORKING: Final = _READING | {
     "agents:write",
     "knowledge-bases:write",
     "documents:write",
     "faqs:write",
+    "rag-queries:read",
+    "rag-queries:write",
     "embeddings:create",
     "api-keys:read",
     "api-keys:write",

@@ -1,0 +1,1 @@
+"""Questions answered from knowledge bases with citations; their history, and replays against the generation they were answered from."""
