@@ -18,6 +18,7 @@ from agenthub.registry import Need
 from agenthub.repositories.knowledge.collecting import Collected, Grace
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merged
+from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
 from agenthub.repositories.knowledge.upkeep import Done, Upkeep
 from agenthub.resources import open_resources
 from agenthub.settings import Settings
@@ -93,6 +94,7 @@ def erase_command(ids: tuple[str, ...]) -> None:
 def maintain_command(ids: tuple[str, ...], grace_seconds: float, orphan_grace_seconds: float) -> None:
     """All upkeep that is due: erase, merge, enforce retention, collect. For a scheduler, every few minutes; safe beside servers."""
     with _upkeep(Grace(grace_seconds, orphan_grace_seconds)) as upkeep:
+        RagQueryRepository(upkeep.storage).sweep(EVERY_TENANT)
         _each(upkeep, ids, lambda kb_id: _said(upkeep.maintain(kb_id)))
 
 

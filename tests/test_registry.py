@@ -29,7 +29,7 @@ def test_names_are_unique_and_every_service_loads() -> None:
     assert len({service.name for service in SERVICES}) == len(SERVICES)
     blueprints = [blueprint.name for service in SERVICES for _, blueprint in load(service)]
     assert len(set(blueprints)) == len(blueprints)
-    assert needs_of(SERVICES) == {"storage", "cache", "knowledge", "embedders"}
+    assert needs_of(SERVICES) == {"storage", "cache", "knowledge", "embedders", "llm"}
 
 
 @pytest.mark.parametrize("name", ["platform.authentication", "platform.system-health", "platform.logging"])

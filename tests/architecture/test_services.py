@@ -18,6 +18,7 @@ NAMES = [service.name for service in SERVICES]
 # What must not be imported unless a service says that it needs it.
 ENGINES = {
     "knowledge": {"faiss", "agenthub.rag.engine"},
+    "llm": {"agenthub.llm.remote"},
     "embedders": {"onnxruntime", "tokenizers", "openai", "agenthub.rag.embedding.local"},
 }
 BOOT = """

@@ -75,7 +75,7 @@ def create_faq(body: FaqCreate) -> object:
 @requires("faqs:read")
 @takes(FaqListQuery)
 @returns(ListOf[FaqOut])
-@refuses("not_retained")
+@refuses("not_found", "not_retained")
 def list_faqs(query: FaqListQuery) -> Page[FaqOut]:
     """A knowledge base's FAQs, newest first; with `generation`, as they were then."""
     base = repository(KnowledgeBaseRepository).get(principal().tenant_id, query.knowledge_base_id)
@@ -163,7 +163,7 @@ def import_faqs(body: FaqImport | FaqImportForm, files: Sequence[UploadedFile]) 
 @requires("faqs:read")
 @takes(FaqExportQuery)
 @serves("application/json", "the FAQs, in the form an import takes")
-@refuses("not_retained")
+@refuses("not_found", "not_retained")
 def export_faqs(query: FaqExportQuery) -> Response:
     """All FAQs of a knowledge base as JSON, from one generation."""
     return _exported(query, json_pieces, "application/json", "json")
@@ -173,7 +173,7 @@ def export_faqs(query: FaqExportQuery) -> Response:
 @requires("faqs:read")
 @takes(FaqExportQuery)
 @serves("text/csv", "the FAQs, a line each, in the form an import takes")
-@refuses("not_retained")
+@refuses("not_found", "not_retained")
 def export_faqs_as_csv(query: FaqExportQuery) -> Response:
     """All FAQs of a knowledge base as CSV, from one generation."""
     return _exported(query, csv_pieces, "text/csv; charset=utf-8", "csv")
