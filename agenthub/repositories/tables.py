@@ -8,8 +8,8 @@ from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRep
 from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import ErasureRepository
-from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.evaluations import EvaluationRepository, QuestionRepository
+from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES

@@ -39,7 +39,6 @@ KNOWN: Final[Mapping[str, Known]] = {
     "llm_seconds": Known("Time of a language model's answer: until its first piece, and whole", ("phase",), _SLOW),
     "rag_answers_total": Known("Answers to questions: generated, extractive or none", ("kind",)),
     "rag_seconds": Known("Time to answer a question, by phase", ("phase",), _SLOW),
-    "cache_total": Known("Look-ups in the cache by kind of entry: hit, miss or failure", ("kind", "result")),
     "cache_bytes_total": Known("Bytes of cache entries by kind: read or written", ("kind", "direction")),
     "cache_seconds": Known("Time of a cache operation by kind of entry", ("kind", "operation")),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
