@@ -12,6 +12,7 @@ from agenthub.cli_bundles import BUNDLE_COMMANDS
 from agenthub.cli_cache import cache
 from agenthub.cli_knowledge import kb
 from agenthub.cli_upkeep import COMMANDS
+from agenthub.cli_worker import worker_command
 from agenthub.core.errors import AgentHubError
 from agenthub.registry import SERVICES
 from agenthub.repositories.platform.founding import ensure_first_owner
@@ -81,6 +82,7 @@ for command in COMMANDS:
 for bundle_command in BUNDLE_COMMANDS:
     kb.add_command(bundle_command)
 cli.add_command(kb)
+cli.add_command(worker_command)
 cli.add_command(cache)
 
 

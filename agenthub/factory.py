@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Final
 
 import structlog
 from flask import Flask
@@ -12,11 +13,12 @@ from flask import Flask
 from agenthub import __version__
 from agenthub.core import failpoints
 from agenthub.core.errors import AgentHubError, InvalidInput, SettingsError
-from agenthub.registry import Service, load, needs_of, services_for
+from agenthub.jobs.thread import JobThread
+from agenthub.registry import Need, Service, load, needs_of, services_for
 from agenthub.repositories.platform.founding import ensure_first_owner
 from agenthub.resources import Resources, open_resources
 from agenthub.settings import Settings
-from agenthub.web.access import EXTENSION
+from agenthub.web.access import EXTENSION, JOBS
 from agenthub.web.errors import install_errors
 from agenthub.web.guard import install_guard
 from agenthub.web.logs import configure_logs
@@ -27,6 +29,7 @@ from agenthub.web.readiness import readiness_of
 from agenthub.web.requests import install_requests
 from agenthub.web.running import RUNNING, Running, running
 
+_JOB_NEEDS: Final[frozenset[Need]] = frozenset({"knowledge", "embedders"})
 _log = structlog.get_logger("agenthub")
 
 
@@ -94,6 +97,7 @@ def _has_default_owner(resources: Resources) -> bool:
 def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Running) -> None:
     """Say what runs here: to the views that ask, to Prometheus, and in one line of the log."""
     app.extensions[EXTENSION] = resources
+    app.extensions[JOBS] = JobThread(resources, enabled=resources.settings.jobs.enabled and resources.needs >= _JOB_NEEDS)
     app.extensions[METRICS] = metrics
     app.extensions[READINESS] = readiness_of(resources)
     app.extensions[RUNNING] = described

@@ -59,10 +59,10 @@ SERVICES: Final = (
     ),
     _service(
         "knowledge.document-processing",
-        ("/api/knowledge-bases/{id}/documents", "/api/knowledge-bases/{id}/chunks"),
+        ("/api/knowledge-bases/{id}/documents", "/api/knowledge-bases/{id}/chunks", "/api/jobs"),
         ("cache", "knowledge", "embedders"),
         "Documents",
-        "Upload, preview, download, replace and delete documents and chunks.",
+        "Upload, preview, download, replace and delete documents and chunks; the jobs that read and embed what was uploaded.",
     ),
     _service(
         "knowledge.embedding-generation",

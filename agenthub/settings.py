@@ -79,6 +79,14 @@ class AccountSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSettings:
+    """Whether this server process works on jobs beside its requests, and how long a runner that died keeps others from its job."""
+
+    enabled: bool
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a process was told. Made once at the start; nothing else reads the environment."""
 
@@ -99,6 +107,7 @@ class Settings:
     rate_limits: bool
     rates: RateSettings
     maintenance: bool
+    jobs: JobSettings
     failpoints: str
     metrics_folder: str | None
 
@@ -129,6 +138,7 @@ class Settings:
             warming=reader.switch("AGENTHUB_WARMING"),
             rate_limits=reader.switch("AGENTHUB_RATE_LIMITS"),
             maintenance=reader.switch("AGENTHUB_MAINTENANCE"),
+            jobs=JobSettings(reader.switch("AGENTHUB_JOBS"), reader.number("AGENTHUB_JOB_LEASE_SECONDS", 1, 600)),
             rates=_rates(reader),
             failpoints=_failpoints(reader),
             metrics_folder=reader.optional("PROMETHEUS_MULTIPROC_DIR"),

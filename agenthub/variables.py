@@ -90,6 +90,12 @@ VARIABLES: Final = (
     Variable("AGENTHUB_RESULT_CACHE", "on", "off: every search is computed, for measurements"),
     Variable("AGENTHUB_WARMING", "on", "off: nothing is opened before it is asked for, for measurements"),
     Variable("AGENTHUB_MAINTENANCE", "on", "off: this process merges and erases nothing behind requests; run `kb maintain` on a schedule"),
+    Variable(
+        "AGENTHUB_JOBS",
+        "on",
+        "off: this server process works on no jobs; a worker (python -m agenthub.cli worker) or a scheduler that calls /api/jobs/run does",
+    ),
+    Variable("AGENTHUB_JOB_LEASE_SECONDS", "30", "How long a runner that died keeps others from its job"),
     Variable("AGENTHUB_RATE_LIMITS", "on", "off: nothing is throttled, for measurements"),
     Variable("AGENTHUB_RATE_LIMIT_KEY", "60000", "Requests a minute of one API key, on all replicas together where the cache is shared"),
     Variable("AGENTHUB_RATE_LIMIT_USER", "60000", "Requests a minute of one user's sessions"),

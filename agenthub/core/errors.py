@@ -42,6 +42,10 @@ class UnsupportedDocument(AgentHubError):
     """A document can't be read: a scan without text, a wrong type, encrypted or damaged."""
 
 
+class ParserDied(UnsupportedDocument):
+    """Reading a document ended its process or outlasted its time: it may be the document or the machine, so it is tried again."""
+
+
 class Unauthenticated(AgentHubError):
     """No valid credential was presented."""
 
@@ -85,6 +89,10 @@ class VersionConflict(Conflict):
 
 class GenerationConflict(Conflict):
     """A knowledge base moved on faster than this write could follow; retry later."""
+
+
+class LeaseLost(Conflict):
+    """A runner's job was taken over, cancelled or forgotten: nothing of what it still meant to write may be written."""
 
 
 class ModelMismatch(Conflict):

@@ -256,3 +256,8 @@ def all_of(*parts: Filter | None) -> Filter:
 def equal_if(column: str, value: Scalar) -> Filter | None:
     """`column = value`, or no filter for None: what optional query parameters mean."""
     return None if value is None else Compare(column, "eq", value)
+
+
+def any_of(column: str, values: Sequence[str]) -> Filter:
+    """`column` is one of the values."""
+    return Compare(column, "in", tuple(values))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agenthub.core.ids import new_id
 from agenthub.core.types import EVERY_TENANT, TenantId
-from agenthub.storage.contract import Compare, DbNow, DeleteWhere, Insert, Row, Storage, Table, Write
+from agenthub.storage.contract import Compare, DbNow, DeleteWhere, Insert, Row, Storage, Table, Update, Write
 
 RETENTION: Final = timedelta(days=7)
 """How long a repeated Idempotency-Key is recognised."""
@@ -137,6 +137,12 @@ class AppliedOperations:
         """The operation of that id, or None when it was never applied (or is over 7 days old and swept)."""
         row = self._storage.get(APPLIED_OPERATIONS, tenant_id, operation_id)
         return AppliedOperation(**row) if row else None
+
+    def settle(self, tenant_id: TenantId, operation_id: str, answer: tuple[int, bytes, Mapping[str, str]]) -> None:
+        """Let repeats of an operation get this answer: what it began has ended. The first one that is kept stays."""
+        status, body, headers = answer
+        changes = {"status": status, "body": body, "headers": dict(headers)}
+        self._storage.commit([Update(APPLIED_OPERATIONS, tenant_id, operation_id, changes, None, Compare("status", "eq", 202))])
 
     def sweep(self) -> None:
         """Forget operations past their retention."""

@@ -10,6 +10,8 @@ from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document
 from agenthub.repositories.knowledge.erasing import ErasureRepository
 from agenthub.repositories.knowledge.evaluations import EvaluationRepository, QuestionRepository
 from agenthub.repositories.knowledge.heat import HeatRepository
+from agenthub.repositories.knowledge.job_queue import TURNS
+from agenthub.repositories.knowledge.jobs import JobItemRepository, JobRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
@@ -47,6 +49,9 @@ TABLES: Final = (
     RagQueryRepository.table,
     QuestionRepository.table,
     EvaluationRepository.table,
+    JobRepository.table,
+    JobItemRepository.table,
+    TURNS,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

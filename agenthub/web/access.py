@@ -9,6 +9,7 @@ from flask import current_app, g, has_request_context, request
 
 from agenthub.cache.limits import Standing
 from agenthub.core.errors import Unauthenticated
+from agenthub.jobs.thread import JobThread
 from agenthub.repositories.base import Repository
 from agenthub.repositories.operations import Actor, Operation
 from agenthub.repositories.platform.principals import Principal
@@ -16,6 +17,7 @@ from agenthub.resources import Resources
 from agenthub.storage.contract import Row, Storage
 
 EXTENSION: Final = "agenthub"
+JOBS: Final = "agenthub_jobs"
 R_co = TypeVar("R_co", covariant=True)
 E = TypeVar("E")
 
@@ -65,6 +67,12 @@ def principal() -> Principal:
 def resources() -> Resources:
     """What the process has opened."""
     found: Resources = current_app.extensions[EXTENSION]
+    return found
+
+
+def jobs() -> JobThread:
+    """What works on jobs behind the requests of this process, and waits for them."""
+    found: JobThread = current_app.extensions[JOBS]
     return found
 
 

@@ -72,6 +72,7 @@ class Declaration:
     refuses: tuple[str, ...] = ()
     hidden: bool = False
     foresees: tuple[type[Repository[Any]], str] | None = None
+    resumes: Callable[..., Any] | None = None
 
     def answer(self, status: int) -> Answered | None:
         """The declared answer of that status, if there is one."""
@@ -163,6 +164,13 @@ def refuses(*codes: str) -> Callable[[View], View]:
 def foresees(kind: type[Repository[Any]], parameter: str) -> Callable[[View], View]:
     """The view needs the row whose id is this path parameter: it is read in the statement that asks who calls; see `access.foreseen`."""
     return lambda view: _note(view, foresees=(kind, parameter))
+
+
+def resumes(view_again: Callable[..., Any]) -> Callable[[View], View]:
+    """Where the first answer to a write was 202, `view_again` makes the answer to its repeats: it gets the body of the first as
+    `first` and the arguments of the view. As soon as it is another than 202, it is the one that repeats get from then on.
+    """
+    return lambda view: _note(view, resumes=view_again)
 
 
 def undocumented() -> Callable[[View], View]:

@@ -53,7 +53,7 @@ def _guarded(view: Callable[..., Any], declaration: Declaration) -> Callable[...
         received = read_body(declaration.body)
         arguments = {**path, **query, **received.arguments}
         if request.method in WRITES:
-            return once(declaration, received.sha256, lambda: view(**arguments))
+            return once(declaration, received.sha256, view, arguments)
         return respond(declaration, view(**arguments))
 
     run.__name__ = getattr(view, "__name__", "view")

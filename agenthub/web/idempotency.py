@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from flask import Response, request
 
 from agenthub.core.errors import AgentHubError, InvalidInput, OperationReused, VersionConflict
-from agenthub.core.json import dumps
+from agenthub.core.json import dumps, loads
 from agenthub.repositories.base import OperationRepeated
 from agenthub.repositories.operations import AppliedOperation, AppliedOperations, Operation, operation_id
 from agenthub.web.access import resources, state
@@ -21,10 +21,13 @@ from agenthub.web.declare import Declaration
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotent-Replayed"
 MAX_KEY_LENGTH: Final = 255
+ACCEPTED: Final = 202
+WAIT: Final = "wait"
+"""The query parameter of views that resume: seconds until they answer 202."""
 _SWEEP_ONE_IN: Final = 500
 
 
-def once(declaration: Declaration, body_sha256: str, view: Callable[[], Any]) -> Response:
+def once(declaration: Declaration, body_sha256: str, view: Callable[..., Any], arguments: Mapping[str, Any]) -> Response:
     """The response of a write: the view's, or the first one's if this Idempotency-Key was applied before.
 
     A failed request leaves no trace, so its key may be used again. Without a principal a key means nothing.
@@ -32,20 +35,32 @@ def once(declaration: Declaration, body_sha256: str, view: Callable[[], Any]) ->
     """
     key = _key()
     if key is None:
-        return _respond(declaration, view())
+        return _respond(declaration, view(**arguments))
     operation = _keyed(key, body_sha256, declaration)
     applied = _find(operation)
     if applied is not None:
-        return _replay(declaration, operation, applied)
+        return _replay(declaration, operation, applied, arguments)
     try:
-        response = _respond(declaration, view())
+        result = view(**arguments)
+        response = _respond(declaration, result)
+        _settle(declaration, operation, result, response.status_code)
         _sweep_sometimes()
         return response
     except OperationRepeated as error:
         applied = _find(operation)
         if applied is None:
             raise VersionConflict("another request with this Idempotency-Key is being applied; repeat it") from error
-        return _replay(declaration, operation, applied)
+        return _replay(declaration, operation, applied, arguments)
+
+
+def _settle(declaration: Declaration, operation: Operation, result: Any, status: int) -> None:
+    """Let repeats get the last answer of a write whose first was 202. A failure costs nothing: they find it anew."""
+    if declaration.resumes is None or status == ACCEPTED or operation.id is None:
+        return
+    caller = state().principal
+    assert caller is not None
+    with suppress(AgentHubError):
+        AppliedOperations(resources().storage).settle(caller.tenant_id, operation.id, render_for_repeats(declaration, result))
 
 
 def _sweep_sometimes() -> None:
@@ -70,7 +85,9 @@ def _keyed(key: str, body_sha256: str, declaration: Declaration) -> Operation:
     operation = state().operation
     operation.id = operation_id(caller.tenant_id, caller.id, key)
     # The key, which is kept nowhere, salts the hash: bodies may hold passwords, and a bare fast hash of one can be guessed.
-    payload = [key, request.method, request.path, sorted(request.args.items(multi=True)), body_sha256]
+    # How long a caller waits is no part of what it asks for.
+    asked = sorted(item for item in request.args.items(multi=True) if declaration.resumes is None or item[0] != WAIT)
+    payload = [key, request.method, request.path, asked, body_sha256]
     operation.payload_sha256 = hashlib.sha256(dumps(payload)).hexdigest()
     operation.render = lambda result: render_for_repeats(declaration, result)
     return operation
@@ -83,9 +100,15 @@ def _find(operation: Operation) -> AppliedOperation | None:
     return AppliedOperations(resources().storage).find(caller.tenant_id, operation.id)
 
 
-def _replay(declaration: Declaration, operation: Operation, applied: AppliedOperation) -> Response:
+def _replay(declaration: Declaration, operation: Operation, applied: AppliedOperation, arguments: Mapping[str, Any]) -> Response:
     if applied.payload_sha256 != operation.payload_sha256:
         raise OperationReused("this Idempotency-Key was used before with a different request", field=HEADER)
+    if declaration.resumes is not None and applied.status == ACCEPTED:
+        result = declaration.resumes(first=loads(applied.body), **arguments)
+        response = _respond(declaration, result)
+        response.headers[REPLAYED] = "true"
+        _settle(declaration, operation, result, response.status_code)
+        return response
     answered = declaration.answer(applied.status)
     media_type = answered.media_type if answered else "application/json"
     return Rendered(applied.status, applied.body, media_type, {**applied.headers, REPLAYED: "true"}).response()

@@ -26,6 +26,7 @@ EVERY_TENANT_USERS = {
     "agenthub/repositories/knowledge/collecting.py": "files name their knowledge base, not its tenant",
     "agenthub/repositories/knowledge/holding.py": "as collecting",
     "agenthub/repositories/knowledge/leases.py": "as collecting",
+    "agenthub/repositories/knowledge/job_queue.py": "a runner works for every organization in turn",
     "agenthub/repositories/knowledge/upkeep.py": "as collecting",
     "agenthub/repositories/knowledge/heat.py": "a process opens the busiest knowledge bases, whoever they belong to",
 }
@@ -35,6 +36,9 @@ GOING_ON = {
     "agenthub/cache/server.py",
     "agenthub/repositories/knowledge/upkeep.py",
     "agenthub/repositories/knowledge/warming_thread.py",
+    "agenthub/jobs/embedding.py",
+    "agenthub/jobs/runner.py",
+    "agenthub/jobs/thread.py",
 }
 
 

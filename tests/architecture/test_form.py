@@ -13,8 +13,14 @@ FORBIDDEN_WORDS = {"util", "utils", "helper", "helpers", "manager", "dao", "stor
 FORBIDDEN_FILES = FORBIDDEN_WORDS | {"common", "misc", "context"}
 # Imports inside functions: the loaders, which import only the backend that was chosen.
 LOADERS = {"agenthub/storage/open.py", "agenthub/cache/open.py"}
-# Imports by a name from a table: services, engines, embedders, parsers.
-LOADER_TABLES = {"agenthub/registry.py", "agenthub/resources.py", "agenthub/rag/embedding/open.py", "agenthub/rag/parsing/read.py"}
+# Imports by a name from a table: services, engines, kinds of jobs, embedders, parsers.
+LOADER_TABLES = {
+    "agenthub/registry.py",
+    "agenthub/resources.py",
+    "agenthub/jobs/handlers.py",
+    "agenthub/rag/embedding/open.py",
+    "agenthub/rag/parsing/read.py",
+}
 MIGRATIONS = "agenthub/storage/migrations/versions/"
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 from werkzeug.test import TestResponse
 
 from agenthub.core.ids import new_id
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.submitting import ItemDraft, Submissions
 from agenthub.repositories.platform.api_keys import ApiKeyRepository
 from agenthub.repositories.platform.organizations import OrganizationRepository
 from agenthub.repositories.platform.roles import ROLES, Role
@@ -91,6 +93,14 @@ def _erasure(place: Place) -> Any:
     return place.make(f"{base}/documents/{document}/erase", None, 202)["id"]
 
 
+def _job(place: Place) -> str:
+    """An open job of a kind that no runner knows, so that it stays as it is."""
+    base = KnowledgeBaseRepository(place.world.storage).get(place.owner.tenant_id, place["knowledge_base_id"])
+    engine = place.world.app.extensions["agenthub"].knowledge
+    drafts = [ItemDraft(place.label(), b"some bytes", title=place.label())]
+    return Submissions(place.world.storage, engine).submit(base, "nobody's", drafts, place.owner.user.id, lambda _: None).job.id
+
+
 _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "agent_id": lambda place: place.make("/api/agents", {"name": place.label()})["id"],
     "number": _number,
@@ -100,6 +110,7 @@ _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "erasure_id": _erasure,
     "faq_id": _faq,
     "query_id": _query,
+    "job_id": _job,
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,
@@ -204,11 +215,11 @@ class House:
         return response
 
     def snapshot(self) -> dict[str, Any]:
-        """Every row but audit events and the moments at which credentials were last seen."""
+        """Every row but audit events, turns of runners and the moments at which credentials were last seen."""
         tables: dict[str, Any] = {}
         for name, shelf in self.world.storage._shelves.items():
             skipped = _TOUCHED.get(name, ())
-            if name != "audit_events":
+            if name not in ("audit_events", "job_turns"):  # runners keep the latter
                 tables[name] = {key: {c: v for c, v in row.items() if c not in skipped} for key, row in shelf.rows.items()}
         return tables
 

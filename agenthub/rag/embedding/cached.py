@@ -75,7 +75,7 @@ class CachedEmbedder:
         """See `Embedder.signature`."""
         return self._embedder.signature
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, background: bool = False) -> Vectors:
         """See `Embedder.embed`. A repeated text counts as one look-up."""
         check_texts(texts)
         signature = self.signature
@@ -84,7 +84,7 @@ class CachedEmbedder:
         missing = [text for text in names if text not in rows]
         self._tally.count(len(rows), len(missing))
         if missing:
-            rows.update(self._making.get_many(missing, partial(self._embedded, names)))
+            rows.update(self._making.get_many(missing, partial(self._embedded, names, background)))
         return np.stack([rows[text] for text in texts]) if rows else np.empty((0, signature.dimension), np.float32)
 
     def forget(self, texts: Sequence[str]) -> None:
@@ -116,9 +116,9 @@ class CachedEmbedder:
         """See `Embedder.close`."""
         self._embedder.close()
 
-    def _embedded(self, names: Mapping[str, str], texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def _embedded(self, names: Mapping[str, str], background: bool, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Embed texts that are not in the cache, and put them there."""
-        rows = dict(zip(texts, self._embedder.embed(texts), strict=True))
+        rows = dict(zip(texts, self._embedder.embed(texts, background=background), strict=True))
         self._cache.set_many({names[text]: row.astype("<f4").tobytes() for text, row in rows.items()}, TTL_SECONDS)
         return rows
 

@@ -64,8 +64,10 @@ class Embedder(Protocol):
         """
         ...
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, background: bool = False) -> Vectors:
         """The vectors of the texts, float32 [len(texts), dimension], each of length one. A vector depends on its text alone.
+
+        `background`: somebody waits for searches rather than for this, so it takes what processor time they leave.
 
         Raises: InvalidInput (field `texts[i]`) when a text is blank or too long; ProviderFailure when the model can't be
         loaded, or the endpoint fails, times out or answers nonsense. After a failure no vector is returned.

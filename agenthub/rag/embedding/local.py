@@ -31,6 +31,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from agenthub.core.errors import ProviderFailure
+from agenthub.core.threads import give_way
 from agenthub.rag.embedding.contract import ModelSignature, Vectors, check_texts
 from agenthub.rag.embedding.numpy_encoder import NumpyEncoder
 from agenthub.rag.embedding.weights import (
@@ -66,6 +67,7 @@ class _Loaded:
     tokenizer: Tokenizer
     encoder: _Encoder
     pool: ThreadPoolExecutor
+    background: ThreadPoolExecutor
 
 
 class LocalEmbedder:
@@ -88,12 +90,16 @@ class LocalEmbedder:
         with self._lock:
             return self._describe()[1]
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, background: bool = False) -> Vectors:
         """See `Embedder.embed`. Text after the 256th token is not looked at."""
         check_texts(texts)
         loaded = self._load()
-        mapped = map if len(texts) == 1 else loaded.pool.map  # a question doesn't queue behind a document
-        rows = list(mapped(lambda text: _encode(loaded, text), texts))
+        if background:
+            rows = list(loaded.background.map(lambda text: _encode(loaded, text), texts))
+        elif len(texts) == 1:  # a question doesn't queue behind a document
+            rows = [_encode(loaded, texts[0])]
+        else:
+            rows = list(loaded.pool.map(lambda text: _encode(loaded, text), texts))
         return np.stack(rows) if rows else np.empty((0, DIMENSION), np.float32)
 
     def load(self) -> None:
@@ -106,6 +112,7 @@ class LocalEmbedder:
             loaded, self._loaded = self._loaded, None
         if loaded and loaded.process == os.getpid():
             loaded.pool.shutdown(wait=True, cancel_futures=True)
+            loaded.background.shutdown(wait=True, cancel_futures=True)
 
     def _describe(self) -> tuple[ModelDescription | None, ModelSignature]:
         if self._described is None:
@@ -124,7 +131,8 @@ class LocalEmbedder:
                 tokenizer.no_padding()
                 tokenizer.enable_truncation(MAX_TOKENS)
                 pool = ThreadPoolExecutor(self._threads, thread_name_prefix="embed")
-                self._loaded = _Loaded(os.getpid(), tokenizer, encoder, pool)
+                background = ThreadPoolExecutor(self._threads, "embed-background", give_way)
+                self._loaded = _Loaded(os.getpid(), tokenizer, encoder, pool, background)
             return self._loaded
 
     def _onnx(self, description: ModelDescription) -> tuple[Tokenizer, _Encoder]:

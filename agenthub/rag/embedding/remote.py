@@ -54,8 +54,9 @@ class RemoteEmbedder:
         revision = self._settings.revision or "sha256:" + hashlib.sha256(self._settings.base_url.rstrip("/").encode()).hexdigest()
         return ModelSignature(self.model, revision, "provider", self._dimension or 0, None)
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, background: bool = False) -> Vectors:
         """See `Embedder.embed`. Passing failures are retried with growing, jittered pauses until the batch's deadline."""
+        del background  # the processor is another's
         check_texts(texts)
         rows = [self._ask(batch) for batch in self._batches(texts)]
         if rows:

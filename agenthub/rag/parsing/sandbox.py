@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final, cast
 
-from agenthub.core.errors import MalformedInput, PayloadTooLarge, RateLimited, UnsupportedDocument
+from agenthub.core.errors import MalformedInput, ParserDied, PayloadTooLarge, RateLimited, UnsupportedDocument
 from agenthub.core.json import dumps, loads
 from agenthub.rag.parsing import child
 from agenthub.rag.parsing.document import ParsedDocument, from_json
@@ -42,15 +42,22 @@ def parse_safely(data: bytes, filename: str, declared_type: str | None, limits: 
     Takes at most `limits.wall_seconds`, and while it waits one thread and about `limits.output_bytes` here. Callers bound how
     many documents are parsed at once: each may use `limits.memory_bytes`.
 
-    Raises: UnsupportedDocument, with a reason for people, when it can't be read, also when reading it crashed, took too long
-    or too much memory. PayloadTooLarge when it is over a limit. RateLimited when the machine can start no process now.
+    Raises: UnsupportedDocument, with a reason for people, when it can't be read; ParserDied, which is one, when reading it
+    crashed or took too long. PayloadTooLarge when it is over a limit. RateLimited when the machine can start no process now.
     """
     if len(data) > limits.file_bytes:
         raise PayloadTooLarge(f"the file is larger than {limits.file_bytes:,} bytes")
-    kind = detect_kind(data, filename, declared_type)
-    if kind in _IN_PROCESS_KINDS and len(data) <= IN_PROCESS_BYTES:
+    if read_here(data, filename, declared_type):
         return read_document(data, filename, declared_type, limits)
     return _parse_in_child(data, filename, declared_type, limits)
+
+
+def read_here(data: bytes, filename: str, declared_type: str | None) -> bool:
+    """Whether `parse_safely` needs no child process for this document.
+
+    Raises: UnsupportedDocument when it is of no kind that can be read.
+    """
+    return detect_kind(data, filename, declared_type) in _IN_PROCESS_KINDS and len(data) <= IN_PROCESS_BYTES
 
 
 def _parse_in_child(data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits) -> ParsedDocument:
@@ -107,7 +114,7 @@ def _exchange(process: subprocess.Popen[bytes], header: bytes, data: bytes, limi
                         _close(stdin)
                 elif not _read(stdout, answer, limits):
                     return bytes(answer)
-    raise UnsupportedDocument(f"reading the file took longer than {limits.wall_seconds:g} seconds")
+    raise ParserDied(f"reading the file took longer than {limits.wall_seconds:g} seconds")
 
 
 def _write(stdin: IO[bytes], pending: list[memoryview]) -> bool:
@@ -142,17 +149,17 @@ def _document(answer: bytes, process: subprocess.Popen[bytes], limits: ParsingLi
             message = str(loads(body))
             raise UnsupportedDocument(message) if outcome == child.UNSUPPORTED else PayloadTooLarge(message)
     except (MalformedInput, KeyError, TypeError, ValueError) as error:
-        raise UnsupportedDocument("reading the file failed half-way: it is damaged or made to do harm") from error
-    raise UnsupportedDocument(_cause_of_death(process, limits))
+        raise ParserDied("reading the file failed half-way: it is damaged or made to do harm") from error
+    raise _death(process, limits)
 
 
-def _cause_of_death(process: subprocess.Popen[bytes], limits: ParsingLimits) -> str:
+def _death(process: subprocess.Popen[bytes], limits: ParsingLimits) -> UnsupportedDocument:
     """Why the child ended without an answer, in words for the document's owner."""
     code = _exit_code(process)
     _log.warning("parsing process ended without an answer", extra={"exit_code": code})
-    if code in (-signal.SIGXCPU, -signal.SIGALRM):
-        return f"reading the file needs more than {limits.cpu_seconds} seconds of processor time"
-    return "the parser crashed on the file, or needed too much memory: it is damaged or made to do harm"
+    if code in (-signal.SIGXCPU, -signal.SIGALRM):  # certain: it doesn't depend on how busy the machine is
+        return UnsupportedDocument(f"reading the file needs more than {limits.cpu_seconds} seconds of processor time")
+    return ParserDied("the parser crashed on the file, or needed too much memory: it is damaged or made to do harm")
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int | None:

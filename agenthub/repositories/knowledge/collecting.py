@@ -20,6 +20,7 @@ from agenthub.repositories.knowledge.commits import INTENT_SECONDS
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.holding import Holdings, segment_files
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.jobs import JOB_TABLES
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES, KnowledgeOperation
 from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS, SegmentCheckRepository
@@ -217,7 +218,8 @@ class Collector:
         """The end of a deleted knowledge base whose files are gone; its own row stays, so that its id is never used again."""
         if not self._storage.count(OPERATIONS, base.tenant_id, Compare("knowledge_base_id", "eq", base.id)):
             return
-        tables = (DocumentRepository.table, DOCUMENT_HISTORY, TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, SEGMENT_CHECKS, OPERATIONS)
+        ledger = (TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, SEGMENT_CHECKS)
+        tables = (DocumentRepository.table, DOCUMENT_HISTORY, *ledger, *JOB_TABLES, OPERATIONS)
         own = Compare("knowledge_base_id", "eq", base.id)
         self._storage.commit([DeleteWhere(table, base.tenant_id, own) for table in tables])
 

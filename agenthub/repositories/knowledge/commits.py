@@ -103,6 +103,11 @@ class Staging:
         entry = self.commits.engine.write_segment(base.id, chunks, vectors, signature=base.signature, language=base.language)
         self.segments.append(entry)
 
+    def ending(self) -> Delete:
+        """The write that ends this writer's time, for the commit that first refers to its files; refused when it is over already."""
+        alive = And((Compare("fence", "eq", self.fence), Compare("expires_at", "gt", DbNow())))
+        return Delete(INTENTS, self.base.tenant_id, self.intent_id, where=alive)
+
     def publish(self, plan: Plan) -> Any:
         """Make the segments and the plan's effect visible in one commit; returns the effect's result.
 
@@ -198,8 +203,7 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         after = _after(current, pointer, effect, operation_id, now)
         writes: list[Write] = [_move(current, after)]
         if staging:
-            alive = And((Compare("fence", "eq", staging.fence), Compare("expires_at", "gt", DbNow())))
-            writes.append(Delete(INTENTS, current.tenant_id, staging.intent_id, where=alive))
+            writes.append(staging.ending())
         writes.append(Insert(OPERATIONS, row_of(self._record(after, effect, now))))
         writes += [_tombstone(current, burial, pointer.generation) for burial in effect.burials]
         writes += effect.writes

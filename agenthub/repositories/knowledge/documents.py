@@ -15,7 +15,7 @@ from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
 from agenthub.rag.references import FileRef
 from agenthub.repositories.base import NEWEST_FIRST, Page, Repository, all_of, audit_action
 from agenthub.repositories.operations import row_of
-from agenthub.storage.contract import Compare, Delete, Filter, Insert, Order, Table, Update, Write
+from agenthub.storage.contract import And, Compare, Delete, Filter, Insert, Order, Query, Table, Update, Write
 
 DocumentKind = Literal["document", "faq"]
 
@@ -153,6 +153,15 @@ class DocumentRepository(Repository[Document]):
         if document is None or document.knowledge_base_id != knowledge_base_id:
             raise NotFound("no document with this id")
         return document
+
+    def as_of(self, tenant_id: TenantId, key: str, generation: int) -> Document | None:
+        """The document as the commit of that generation left it; None when that is no longer kept."""
+        present = self.find(tenant_id, key)
+        if present is not None and present.generation == generation:
+            return present
+        then = And((Compare("document_id", "eq", key), Compare("generation", "eq", generation)))
+        rows = self._storage.find(DOCUMENT_HISTORY, tenant_id, Query(then, limit=1))
+        return PastDocument(**rows[0]).document if rows else present
 
     def page_in(
         self,

@@ -18,6 +18,7 @@ from agenthub.rag.engine import KnowledgeEngine
 from agenthub.repositories.base import Repository
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document, DocumentRepository
+from agenthub.repositories.knowledge.jobs import JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.retention import Retention, every_row
 from agenthub.repositories.operations import Operation, row_of
@@ -123,9 +124,10 @@ class EraseRequests:
             raise Conflict(f"named snapshots keep older contents; delete them first: {', '.join(names)}")
 
     def _past(self, base: KnowledgeBase, document_id: str) -> list[str]:
-        """The originals of what the document was before."""
+        """The originals of what the document was before, and of what jobs were to make it."""
         where = _of_document(base, document_id)
-        return [str(row["original_name"]) for row in every_row(self._storage, DOCUMENT_HISTORY, base, where)]
+        tables = (DOCUMENT_HISTORY, JobItemRepository.table)
+        return [str(row["original_name"]) for table in tables for row in every_row(self._storage, table, base, where)]
 
     def _draft(self, base: KnowledgeBase, document_id: str, generation: int, now: datetime, originals: Sequence[str]) -> Erasure:
         return Erasure(
@@ -144,7 +146,8 @@ class EraseRequests:
         )
 
     def _removals(self, base: KnowledgeBase, document_id: str, live: Document | None) -> list[Write]:
-        writes: list[Write] = [DeleteWhere(DOCUMENT_HISTORY, base.tenant_id, _of_document(base, document_id))]
+        tables = (DOCUMENT_HISTORY, JobItemRepository.table)
+        writes: list[Write] = [DeleteWhere(table, base.tenant_id, _of_document(base, document_id)) for table in tables]
         if live:
             writes.append(Delete(DocumentRepository.table, base.tenant_id, live.id, live.version))
         return writes

@@ -19,6 +19,7 @@ from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
 from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.holding import Holdings
+from agenthub.repositories.knowledge.jobs import JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
@@ -156,6 +157,7 @@ class Expunger:
         findings.note("documents and their history", 2, 0, found=live + past)
         checked, removed = RagQueryRepository(self._storage).forget_document(tenant_id, key)
         findings.note("answers to questions that it was a source of", checked, removed)
+        findings.note("items of jobs", 1, 0, found=self._storage.count(JobItemRepository.table, tenant_id, Compare("document_id", "eq", key)))
         checked, removed = self._clear_answers(erasure)
         findings.note("answers kept for repeated requests", checked, removed)
 

@@ -12,6 +12,7 @@ from agenthub.rag.manifest import Manifest
 from agenthub.rag.references import Pointer
 from agenthub.rag.segment import FILES, HEADER, file_of
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
+from agenthub.repositories.knowledge.jobs import JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, KnowledgeOperation
 from agenthub.repositories.knowledge.retention import Retention, every_row
@@ -78,10 +79,11 @@ class Holdings:
         return [KnowledgeOperation(**row).pointer for row in every_row(self._storage, OPERATIONS, base, where)]
 
     def originals(self, base: KnowledgeBase) -> set[str]:
-        """The uploaded files that documents name, or named in generations that are in the history."""
+        """The uploaded files that documents name, or named in generations that are in the history, and those that jobs have yet to read."""
         own = Compare("knowledge_base_id", "eq", base.id)
-        tables = (DocumentRepository.table, DOCUMENT_HISTORY)
-        return {str(row["original_name"]) for table in tables for row in every_row(self._storage, table, base, own)}
+        unread = And((own, Compare("original_name", "ne", "")))
+        tables = ((DocumentRepository.table, own), (DOCUMENT_HISTORY, own), (JobItemRepository.table, unread))
+        return {str(row["original_name"]) for table, where in tables for row in every_row(self._storage, table, base, where)}
 
     def oldest_writer(self, kb_id: str) -> datetime | None:
         """When the writer that is longest at work will be given up; None when nobody writes."""

@@ -38,6 +38,9 @@ PERMISSIONS: Final = MappingProxyType(
         "rag:query": "ask questions of knowledge bases and agents",
         "rag-queries:read": "see the organization's questions and answers",
         "rag-queries:write": "delete questions and answers from the history",
+        "jobs:read": "see jobs, their progress and results",
+        "jobs:write": "cancel jobs and try them again",
+        "jobs:run": "let this deployment work on open jobs: for a scheduler",
         "embeddings:create": "embed texts",
         "search:query": "search knowledge bases",
         "audit:read": "read the organization's audit log",
@@ -49,7 +52,7 @@ PERMISSIONS: Final = MappingProxyType(
 """Every permission there is, with what it allows. A permission is `resource:action`."""
 
 _READING: Final = frozenset(
-    {"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "faqs:read", "search:query", "rag:query"}
+    {"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "jobs:read", "faqs:read", "search:query", "rag:query"}
 )
 _WORKING: Final = _READING | {
     "agents:write",
@@ -58,12 +61,14 @@ _WORKING: Final = _READING | {
     "faqs:write",
     "rag-queries:read",
     "rag-queries:write",
+    "jobs:write",
     "embeddings:create",
     "api-keys:read",
     "api-keys:write",
 }
 _OPERATING: Final = _READING | {
     "users:read",
+    "jobs:run",
     "embeddings:create",
     "api-keys:read",
     "api-keys:write",

@@ -25,7 +25,7 @@ class CountingEmbedder:
         self.asked: list[list[str]] = []
         self.failing = False
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, background: bool = False) -> Vectors:
         check_texts(texts)
         if self.failing:
             raise ProviderFailure("down")

@@ -70,7 +70,9 @@ def test_every_readable_kind_is_taken_and_the_scan_refused(api: Api, base: str) 
     answer = upload(api, base, *READABLE, "scanned-no-text.pdf", status=207)
     assert [item["status"] for item in answer["items"]] == [201] * 7 + [422]
     assert answer["items"][-1]["error"]["code"] == "unsupported_document"
-    assert (answer["accepted"], answer["refused"], answer["generation"]) == (7, 1, 2)
+    assert (answer["accepted"], answer["refused"]) == (7, 1)
+    # Committed in groups; from the generation that is answered on all are searchable.
+    assert max(item["document"]["generation"] for item in answer["items"][:7]) == answer["generation"] == api.get(base)["generation"]
     assert len(api.get(f"{base}/documents?limit=200")["items"]) == 7
     expectations = {
         "At what age did Aristotle join the Academy of his teacher?": ("aristotle.txt", "Plato"),
@@ -240,7 +242,8 @@ def test_racing_writers_lose_nothing(api: Api, base: str) -> None:
 
     answers = race(api, [write(number) for number in range(8)])
     assert {answer.status_code for answer in answers} == {201}
-    assert sorted(answer.get_json()["generation"] for answer in answers) == list(range(2, 10))
+    generations = {answer.get_json()["generation"] for answer in answers}  # uploads that waited together share one
+    assert generations == set(range(2, api.get(base)["generation"] + 1))
     assert api.get(base)["chunk_count"] == 8
     found = {hit["document_id"] for hit in hits(api, base, "fact number", top_k=100)}
     assert found == {answer.get_json()["id"] for answer in answers}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from flask import Blueprint
 
 from agenthub.core.errors import Conflict, InvalidInput, NotFound
+from agenthub.jobs.preparing import Upload, read_and_cut
 from agenthub.rag.parsing.document import canonical_text
 from agenthub.repositories.base import Page, all_of, equal_if
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
 from agenthub.repositories.knowledge.faqs import FaqText
 from agenthub.repositories.knowledge.history import History
+from agenthub.repositories.knowledge.jobs import Job
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.snapshots import Snapshots
-from agenthub.services.knowledge.document_processing import erase_routes
+from agenthub.services.knowledge.document_processing import erase_routes, job_routes
 from agenthub.services.knowledge.document_processing.chunks import add_chunks
-from agenthub.services.knowledge.document_processing.logic import Deleted, Library, Refusal
-from agenthub.services.knowledge.document_processing.preparing import Prepared, Upload, read_and_cut
+from agenthub.services.knowledge.document_processing.job_schemas import JobAccepted, JobOut
+from agenthub.services.knowledge.document_processing.logic import Deleted, Library
 from agenthub.services.knowledge.document_processing.schemas import (
     GENERATION,
     MAX_FILES,
@@ -39,25 +41,27 @@ from agenthub.services.knowledge.document_processing.schemas import (
     UploadOut,
     UploadQuery,
 )
-from agenthub.web.access import operation, principal, repository, resources
+from agenthub.services.knowledge.document_processing.uploading import Form, Outcome, Uploads, outcomes
+from agenthub.web.access import jobs, operation, principal, repository, resources
 from agenthub.web.answers import Answer, Attachment
-from agenthub.web.declare import accepts, accepts_files, free_path, refuses, requires, returns, serves, takes
+from agenthub.web.declare import accepts, accepts_files, free_path, refuses, requires, resumes, returns, serves, takes
 from agenthub.web.errors import error_detail
 from agenthub.web.reading import UploadedFile
 from agenthub.web.schema import ListOf
 
 bp = Blueprint("documents", __name__)
-BLUEPRINTS: Final = (("/api/knowledge-bases/<knowledge_base_id>", bp), ("/api/knowledge-bases/<knowledge_base_id>", erase_routes.bp))
+BLUEPRINTS: Final = (
+    ("/api/knowledge-bases/<knowledge_base_id>", bp),
+    ("/api/knowledge-bases/<knowledge_base_id>", erase_routes.bp),
+    ("/api/jobs", job_routes.bp),
+)
 
 _HEADERS: Final = {GENERATION: "the generation this write made"}
+_PLACE: Final = {"Location": "the job's address"}
 
 
 def _library(knowledge_base_id: str) -> Library:
     return Library(resources(), operation(), principal().tenant_id, knowledge_base_id)
-
-
-def _single(documents: Sequence[Document], generation: int, status: int) -> Answer:
-    return Answer(documents[0], status, {GENERATION: str(generation)})
 
 
 def _uploads(files: Sequence[UploadedFile], form: DocumentForm) -> list[Upload]:
@@ -76,60 +80,82 @@ def _text_upload(body: DocumentText) -> Upload:
     return Upload(None, "text/plain; charset=utf-8", body.text.encode(), body.title, body.metadata)
 
 
+def _resume(first: Any, knowledge_base_id: str, query: UploadQuery, **_: Any) -> object:
+    """The answer to a repeat of an upload: by its job, which may have ended since."""
+    del knowledge_base_id
+    return _answer(first["job"]["id"], query.wait)
+
+
 @bp.post("/documents")
 @requires("documents:write")
 @accepts_files(DocumentForm, json=DocumentText, max_files=MAX_FILES)
 @takes(UploadQuery)
 @returns(DocumentOut, status=201, description="one text or file: the document, searchable", headers=_HEADERS)
 @returns(UploadOut, status=207, description="several files: what became of each; all accepted ones are searchable", headers=_HEADERS)
+@returns(JobAccepted, status=202, description="kept durably, and not done within `wait` seconds: the job that does it", headers=_PLACE)
 @refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch", "rate_limited")
+@resumes(_resume)
 def add_documents(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile], query: UploadQuery) -> object:
     """Upload documents: one JSON text, or up to 100 files.
 
-    The answer comes when the accepted documents are searchable, all from the same generation on. A single document is
-    answered with 201 or refused with the reason; several files with 207 and a status for each.
+    What came in is kept durably and a job makes documents of it, whatever happens to this connection or process. When it ends within
+    `wait` seconds, a single document is answered with 201 or refused with the reason, several files with 207 and a status for
+    each; else the answer is 202 with the job. `wait=0` answers at once.
     """
-    del query  # the contract's `wait`: every upload is answered when it is searchable, which is the longest a caller can want
-    library = _library(knowledge_base_id)
     if isinstance(body, DocumentText):
-        return _add_one(library, _text_upload(body))
+        return _submit(knowledge_base_id, [_text_upload(body)], "one", query.wait)
     if not files:
         raise InvalidInput("send at least one file, or a JSON body with title and text", field="files")
     uploads = _uploads(files, body)
-    return _add_one(library, uploads[0]) if len(uploads) == 1 else _add_many(library, uploads)
+    return _submit(knowledge_base_id, uploads, "one" if len(uploads) == 1 else "many", query.wait)
 
 
-def _add_one(library: Library, upload: Upload) -> object:
-    prepared, refused = library.prepare_all([upload], principal().user_id)
-    if refused:
-        raise refused[0].error
-    return library.add(prepared, lambda documents, generation: _single(documents, generation, 201))
+def _submit(knowledge_base_id: str, uploads: Sequence[Upload], form: Form, wait: float, document_id: str | None = None) -> object:
+    caller = principal()
+    desk = Uploads(resources(), operation(), caller.tenant_id, knowledge_base_id)
+    job = desk.submit(uploads, form, caller.user_id, _accepted, document_id)
+    jobs().notice()
+    return _answer(job.id, wait)
 
 
-def _add_many(library: Library, uploads: Sequence[Upload]) -> object:
-    prepared, refused = library.prepare_all(uploads, principal().user_id)
-
-    def answer(documents: Sequence[Document], generation: int) -> Answer:
-        return _report(uploads, prepared, refused, documents, generation)
-
-    return library.add(prepared, answer) if prepared else answer((), library.base.generation)
+def _accepted(job: Job) -> Answer:
+    return Answer(JobAccepted(job=JobOut.of(job)), 202, {"Location": f"/api/jobs/{job.id}"})
 
 
-def _report(
-    uploads: Sequence[Upload], prepared: Sequence[Prepared], refused: Sequence[Refusal], documents: Sequence[Document], generation: int
-) -> Answer:
-    taken = {id(item.upload): document for item, document in zip(prepared, documents, strict=True)}
-    failed = {id(refusal.upload): refusal.error for refusal in refused}
+def _answer(job_id: str, wait: float) -> object:
+    """What the upload of that job is answered now.
+
+    Raises: why it could not be, where it was of a single document.
+    """
+    job = jobs().wait(principal().tenant_id, job_id, wait)
+    if not job.finished:
+        return _accepted(job)
+    found = outcomes(resources(), job)
+    if job.arguments["form"] == "many":
+        base = repository(KnowledgeBaseRepository).get(job.tenant_id, str(job.knowledge_base_id))
+        return _report(found, job.generation or base.generation)
+    if not found:
+        raise NotFound("this document was erased")
+    if found[0].error is not None:
+        raise found[0].error
+    if found[0].document is None:
+        raise NotFound("this document was deleted")
+    status = 200 if job.arguments["form"] == "replace" else 201
+    return Answer(found[0].document, status, {GENERATION: str(found[0].item.generation)})
+
+
+def _report(found: Sequence[Outcome], generation: int) -> Answer:
     items = []
-    for upload in uploads:
-        name = upload.filename or ""
-        document = taken.get(id(upload))
-        if document is not None:
-            items.append(UploadItem(filename=name, status=201, document=DocumentOut.model_validate(document, extra="ignore")))
+    for one in found:
+        name = one.item.filename or ""
+        if one.error is None:
+            document = DocumentOut.model_validate(one.document, extra="ignore") if one.document else None
+            items.append(UploadItem(filename=name, status=201, document=document))
         else:
-            status, detail = error_detail(failed[id(upload)])
+            status, detail = error_detail(one.error)
             items.append(UploadItem(filename=name, status=status, error=detail))
-    report = UploadOut(items=tuple(items), accepted=len(documents), refused=len(refused), generation=generation)
+    refused = sum(one.error is not None for one in found)
+    report = UploadOut(items=tuple(items), accepted=len(found) - refused, refused=refused, generation=generation)
     return Answer(report, 207, {GENERATION: str(generation)})
 
 
@@ -191,20 +217,21 @@ def _document(knowledge_base_id: str, document_id: str) -> Document:
 @bp.put("/documents/<document_id>")
 @requires("documents:write")
 @accepts_files(DocumentForm, json=DocumentText, max_files=1)
+@takes(UploadQuery)
 @returns(DocumentOut, headers=_HEADERS)
+@returns(JobAccepted, status=202, description="kept durably, and not done within `wait` seconds: the job that does it", headers=_PLACE)
 @refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch", "rate_limited")
-def replace_document(knowledge_base_id: str, document_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> object:
+@resumes(_resume)
+def replace_document(
+    knowledge_base_id: str, document_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile], query: UploadQuery
+) -> object:
     """Put new content in a document's place: searches see the old or the new one, never both and never none."""
-    library = _library(knowledge_base_id)
     if _document(knowledge_base_id, document_id).kind == "faq":
         raise Conflict("this is a FAQ: it is changed at /api/faqs")
     if not isinstance(body, DocumentText) and not files:
         raise InvalidInput("send a file, or a JSON body with title and text", field="files")
     upload = _text_upload(body) if isinstance(body, DocumentText) else _uploads(files, body)[0]
-    prepared, refused = library.prepare_all([upload], principal().user_id)
-    if refused:
-        raise refused[0].error
-    return library.replace(document_id, prepared[0], lambda documents, generation: _single(documents, generation, 200))
+    return _submit(knowledge_base_id, [upload], "replace", query.wait, document_id)
 
 
 @bp.delete("/documents/<document_id>")

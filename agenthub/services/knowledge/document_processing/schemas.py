@@ -39,7 +39,7 @@ class DocumentForm(Schema):
 class UploadQuery(Schema):
     """How long the caller is ready to wait until the documents are searchable."""
 
-    wait: float = Field(default=300, ge=0, le=3600, description="seconds; the answer comes when the documents are searchable")
+    wait: float = Field(default=30, ge=0, le=3600, description="seconds; after that the answer is 202 with the job")
 
 
 class DocumentOut(Schema):
@@ -76,7 +76,7 @@ class UploadItem(Schema):
 
 
 class UploadOut(Schema):
-    """What became of each file of an upload, in order. All accepted ones became searchable together, in `generation`."""
+    """What became of each file of an upload, in order. All accepted ones are searchable from `generation` on."""
 
     items: tuple[UploadItem, ...]
     accepted: int

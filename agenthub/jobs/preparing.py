@@ -1,4 +1,4 @@
-"""From bytes to chunks with vectors: everything that happens before anything is written."""
+"""From bytes to chunks: what happens before anything is embedded or written."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import numpy as np
-from numpy import float32
-from numpy.typing import NDArray
-
 from agenthub.core.errors import ModelMismatch
 from agenthub.core.ids import new_id
 from agenthub.core.types import DocumentId
 from agenthub.rag.chunking import CHUNKER_VERSION, ChunkDraft, ChunkingSettings, chunk_document
 from agenthub.rag.parsing.document import ParsedDocument, canonical_text
 from agenthub.rag.parsing.limits import ParsingLimits
-from agenthub.rag.parsing.sandbox import parse_safely
+from agenthub.rag.parsing.sandbox import parse_safely, read_here
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.documents import Document
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
-from agenthub.repositories.knowledge.models import pinned_embedder
-from agenthub.resources import Resources
 
 _PARSERS: Final = threading.BoundedSemaphore(2)
 """How many documents one process parses at once: each may take 512 MiB in its child process."""
@@ -42,13 +36,21 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A document that was read, cut and embedded, with no trace outside this process."""
+class Maker:
+    """What a document has from its job: its id, its uploaded file, its maker and the time."""
 
-    upload: Upload
+    document_id: DocumentId
+    original_name: str
+    created_by: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A document that was read and cut, with no trace outside this process."""
+
     document: Document
     chunks: tuple[Chunk, ...]
-    vectors: NDArray[float32]
 
 
 def settings_of(base: KnowledgeBase) -> ChunkingSettings:
@@ -62,6 +64,14 @@ def settings_of(base: KnowledgeBase) -> ChunkingSettings:
     return ChunkingSettings(**chunking)
 
 
+def parsed_here(upload: Upload) -> bool:
+    """Whether this document is read without a child process: its parser can do no harm.
+
+    Raises: UnsupportedDocument when it is of no kind that can be read.
+    """
+    return read_here(upload.data, upload.filename or "", upload.media_type)
+
+
 def read_and_cut(base: KnowledgeBase, upload: Upload, limits: ParsingLimits) -> tuple[ParsedDocument, list[ChunkDraft]]:
     """The document and its chunks.
 
@@ -72,28 +82,15 @@ def read_and_cut(base: KnowledgeBase, upload: Upload, limits: ParsingLimits) -> 
     return parsed, chunk_document(parsed, settings_of(base))
 
 
-def prepare(resources: Resources, base: KnowledgeBase, upload: Upload, creator: str, now: datetime) -> Prepared:
-    """Read, cut and embed one document.
-
-    Raises: as `read_and_cut` and `pinned_embedder`; ProviderFailure when the embedding endpoint fails.
-    """
-    embedder = pinned_embedder(resources.embedders, base)
-    parsed, drafts = read_and_cut(base, upload, resources.settings.parsing)
-    document = _document(base, upload, parsed, len(drafts), creator, now)
-    chunks = tuple(_chunk(document, position, draft) for position, draft in enumerate(drafts))
-    vectors = embedder.embed([chunk.searched_text for chunk in chunks])
-    return Prepared(upload, document, chunks, vectors)
+def draft_document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, drafts: Sequence[ChunkDraft], maker: Maker) -> Draft:
+    """The document and chunks that were read, as they will be when their vectors are there."""
+    document = _document(base, upload, parsed, len(drafts), maker)
+    return Draft(document, tuple(_chunk(document, position, draft) for position, draft in enumerate(drafts)))
 
 
-def stack(vectors: Sequence[NDArray[float32]]) -> NDArray[float32]:
-    """The vectors of several documents as one array, shape (chunks, dimension)."""
-    stacked: NDArray[float32] = np.concatenate(vectors, axis=0)
-    return stacked
-
-
-def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk_count: int, creator: str, now: datetime) -> Document:
+def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk_count: int, maker: Maker) -> Document:
     return Document(
-        id=DocumentId(new_id()),
+        id=maker.document_id,
         tenant_id=base.tenant_id,
         knowledge_base_id=base.id,
         title=upload.title or parsed.title or upload.filename or "untitled",
@@ -101,7 +98,7 @@ def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk
         media_type=parsed.media_type,
         size_bytes=len(upload.data),
         sha256=hashlib.sha256(upload.data).hexdigest(),
-        original_name="",
+        original_name=maker.original_name,
         language=parsed.language,
         page_count=parsed.page_count,
         character_count=len(canonical_text(parsed)),
@@ -109,9 +106,9 @@ def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk
         metadata=dict(upload.metadata),
         generation=0,
         revision=1,
-        created_by=creator,
-        created_at=now,
-        updated_at=now,
+        created_by=maker.created_by,
+        created_at=maker.now,
+        updated_at=maker.now,
     )
 
 

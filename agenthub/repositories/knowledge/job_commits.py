@@ -1,0 +1,263 @@
+"""What runners write: documents of several jobs in one generation, results of single items, strikes; all under the jobs' leases."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy import float32
+from numpy.typing import NDArray
+
+from agenthub.core.errors import GenerationConflict, LeaseLost, NotFound
+from agenthub.core.failpoints import failpoint
+from agenthub.rag.engine import KnowledgeEngine
+from agenthub.rag.segment import Chunk
+from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
+from agenthub.repositories.knowledge.documents import Document, DocumentRepository
+from agenthub.repositories.knowledge.job_queue import JobQueue, Leased, ending, held
+from agenthub.repositories.knowledge.jobs import ItemStatus, Job, JobItem, JobItemRepository
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.operations import Operation
+from agenthub.storage.contract import And, Compare, DbNow, Storage, Update, Write
+
+MOST_STRIKES: Final = 3
+"""So often reading an item may be begun and not ended; then it is put in quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A document that an item asked for, ready to be kept: its original is on the volume already."""
+
+    item: JobItem
+    document: Document
+    chunks: tuple[Chunk, ...]
+    vectors: NDArray[float32]
+
+
+class _Gone(Exception):
+    """Some of the items to be committed may not be; with the reason where that is the item's end, None where it is not ours."""
+
+    def __init__(self, reasons: Mapping[str, str | None]) -> None:
+        super().__init__(", ".join(reasons))
+        self.reasons = reasons
+
+
+class JobCommits:
+    """The commits of one slice, for jobs of one knowledge base and one actor."""
+
+    def __init__(self, storage: Storage, engine: KnowledgeEngine, leases: Sequence[Leased], base: KnowledgeBase) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._leases = {leased.job.id: leased for leased in leases}
+        self._base = base
+        self._operation = Operation(leases[0].job.actor)
+        self._items = JobItemRepository(storage)
+        self._documents = DocumentRepository(storage, self._operation)
+        self._commits = KnowledgeCommits(storage, engine, self._operation)
+        self._queue = JobQueue(storage)
+        self._started_seconds = time.monotonic()
+        self.jobs: dict[str, Job] = {leased.job.id: leased.job for leased in leases}
+        """The jobs as they are after the last commit."""
+
+    # --- strikes ---
+
+    def mark(self, items: Sequence[JobItem], refunded: Sequence[JobItem] = ()) -> list[JobItem]:
+        """Count an attempt for each item before it is read, in a commit of its own; take back those of items that were read."""
+        if not items and not refunded:
+            return []
+        writes = [_counted(item, item.attempts + 1) for item in items] + [_counted(item, item.attempts - 1) for item in refunded]
+        rows = self._storage.commit(writes)
+        failpoint("job.marked")
+        return [JobItemRepository.from_row(row) for row in rows[: len(items)] if row]
+
+    # --- results ---
+
+    def settle(
+        self, item: JobItem, status: ItemStatus, code: str | None = None, message: str | None = None, *, retryable: bool = False
+    ) -> None:
+        """Give an item that makes no document its final status. Where trying again makes no sense, its original goes.
+
+        Raises: LeaseLost.
+        """
+        job = _advanced(self.jobs[item.job_id], status, 1)
+        reason = {"error_code": code, "error_message": message, "retryable": retryable}
+        name = item.original_name if retryable else ""
+        write = _settling(item, {"status": status, "finished_at": DbNow(), "original_name": name, **reason})
+        self._queue.write(self._leases[job.id], self._held(job), write)
+        self.jobs[job.id] = job
+        failpoint("job.settled")
+        if item.original_name and not retryable:
+            self._engine.volume.discard(self._base.id, [item.original])
+
+    def note(self, item: JobItem, code: str, message: str) -> None:
+        """Keep the reason why the last attempt of an item failed."""
+        self._storage.commit([_settling(item, {"error_code": code, "error_message": message})])
+
+    def publish(self, made: Sequence[Made]) -> None:
+        """Make the documents searchable in one generation, and say so in their items and jobs, or do none of it.
+
+        Those whose job was taken away, that were erased, or whose document to replace is gone are left out.
+        Raises: LeaseLost when no job is left; as `Staging.publish`.
+        """
+        remaining = list(made)
+        while remaining:
+            try:
+                self._publish(remaining)
+            except _Gone as gone:
+                remaining = self._without(remaining, gone.reasons)
+                continue
+            except NotFound:
+                remaining = self._still_there(remaining)
+                continue
+            for job_id, count in Counter(one.item.job_id for one in remaining).items():
+                self.jobs[job_id] = _advanced(self.jobs[job_id], "done", count)
+            return
+
+    def stage(self, name: str) -> None:
+        """Say what the jobs are at. Raises: LeaseLost."""
+        for leased in self._leases.values():
+            self._queue.write(leased, held(leased, stage=name))
+
+    def _publish(self, made: Sequence[Made]) -> None:
+        with self._commits.staging(self._base) as staging:
+            chunks = [chunk for one in made for chunk in one.chunks]
+            if chunks:
+                staging.write_segment(chunks, np.concatenate([one.vectors for one in made]))
+            failpoint("job.staged")
+            staging.publish(self._plan(made))
+        failpoint("job.published")
+
+    def _plan(self, made: Sequence[Made]) -> Plan:
+        calls = 0
+
+        def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
+            nonlocal calls
+            calls += 1
+            if base.signature != self._base.signature:
+                raise GenerationConflict("the knowledge base has another embedding model now", retry_after_seconds=1)
+            if calls > 1:  # the commit itself asks the same, but can't say which of them it was
+                self._refuse_gone(made)
+            replaces = made[0].item.action == "replace"
+            return self._replacements(base, made, generation, now) if replaces else self._additions(made, generation, now)
+
+        return plan
+
+    def _additions(self, made: Sequence[Made], generation: int, now: datetime) -> Effect:
+        documents = [replace(one.document, generation=generation, created_at=now, updated_at=now) for one in made]
+        writes: list[Write] = [self._documents.insertion(document) for document in documents]
+        writes += [self._documents.audited(document, "create", now) for document in documents]
+        return Effect(
+            None,
+            "add",
+            writes=(*writes, *self._settlements(made, generation)),
+            documents_delta=len(documents),
+            chunks_delta=sum(d.chunk_count for d in documents),
+            size_delta_bytes=sum(d.size_bytes for d in documents),
+        )
+
+    def _replacements(self, base: KnowledgeBase, made: Sequence[Made], generation: int, now: datetime) -> Effect:
+        known = self._documents.get_many(base.tenant_id, [one.document.id for one in made])
+        present = {one.item.id: known.get(one.document.id) for one in made}
+        gone = {key: "the document was deleted" for key, old in present.items() if old is None or old.knowledge_base_id != base.id}
+        if gone:
+            raise _Gone(gone)
+        pairs = [(old, _replacing(old, one.document, generation, now)) for one in made if (old := present[one.item.id])]
+        writes: list[Write] = [write for old, after in pairs for write in self._documents.replacement(old, after)]
+        writes += [self._documents.audited(after, "replace", now) for _, after in pairs]
+        return Effect(
+            None,
+            "replace",
+            burials=tuple(Burial("document", old.id) for old, _ in pairs),
+            writes=(*writes, *self._settlements(made, generation)),
+            chunks_delta=sum(after.chunk_count - old.chunk_count for old, after in pairs),
+            size_delta_bytes=sum(after.size_bytes - old.size_bytes for old, after in pairs),
+        )
+
+    def _settlements(self, made: Sequence[Made], generation: int) -> list[Write]:
+        """The items and jobs as they are when this generation is there."""
+        done = {"status": "done", "generation": generation, "finished_at": DbNow(), "error_code": None, "error_message": None}
+        done["original_name"] = ""  # the file is the document's now
+        writes: list[Write] = [_settling(one.item, done) for one in made]
+        counted = Counter(one.item.job_id for one in made)
+        return writes + [
+            self._held(_advanced(self.jobs[job_id], "done", count), generation=generation) for job_id, count in counted.items()
+        ]
+
+    def _held(self, job: Job, **changes: Any) -> Update:
+        """The write of a checkpoint; of the last one it is the job's end too, unless its handler finds more items."""
+        counts = {f"{status}_count": getattr(job, f"{status}_count") for status in ("done", "skipped", "failed", "quarantined")}
+        progress = {**counts, "tries": 0, "lease_until": DbNow(self._queue.lease_seconds), "error_code": None, "error_message": None}
+        if job.settled_count >= job.total_count and not job.state.get("unfinished"):
+            worked = job.worked_seconds + (time.monotonic() - self._started_seconds) / len(self._leases)
+            progress |= {**ending(job), "worked_seconds": worked}
+        return held(self._leases[job.id], **progress, **changes)
+
+    # --- what is ours no more ---
+
+    def _refuse_gone(self, made: Sequence[Made]) -> None:
+        items = self._items.get_many(self._base.tenant_id, [one.item.id for one in made])
+        lost = {job_id for job_id in {one.item.job_id for one in made} if not self._has(job_id)}
+        gone = {
+            one.item.id: None
+            for one in made
+            if one.item.job_id in lost or one.item.id not in items or items[one.item.id].status != "waiting"
+        }
+        if gone:
+            raise _Gone(gone)
+
+    def _has(self, job_id: str) -> bool:
+        try:
+            self._queue.check(self._leases[job_id])
+        except LeaseLost:
+            return False
+        return True
+
+    def _still_there(self, made: Sequence[Made]) -> list[Made]:
+        """Those that are ours after a commit in which something was missing. Raises: NotFound when all are."""
+        try:
+            self._refuse_gone(made)
+        except _Gone as gone:
+            return self._without(made, gone.reasons)
+        raise NotFound("no knowledge base with this id")
+
+    def _without(self, made: Sequence[Made], reasons: Mapping[str, str | None]) -> list[Made]:
+        for one in made:
+            if (reason := reasons.get(one.item.id)) is not None:
+                self.settle(one.item, "failed", "not_found", reason)
+        remaining = [one for one in made if one.item.id not in reasons]
+        if not remaining and not any(reasons.values()):
+            raise LeaseLost("none of the jobs is this runner's any more")
+        return remaining
+
+
+def _counted(item: JobItem, attempts: int) -> Update:
+    return _settling(item, {"attempts": attempts})
+
+
+def _settling(item: JobItem, changes: Mapping[str, Any]) -> Update:
+    waits = And((Compare("status", "eq", "waiting"),))
+    return Update(JobItemRepository.table, item.tenant_id, item.id, dict(changes), None, waits)
+
+
+def _advanced(job: Job, status: ItemStatus, count: int) -> Job:
+    name = f"{status}_count"
+    changes: dict[str, Any] = {name: getattr(job, name) + count}
+    return replace(job, **changes)
+
+
+def _replacing(old: Document, new: Document, generation: int, now: datetime) -> Document:
+    return replace(
+        new,
+        id=old.id,
+        created_by=old.created_by,
+        created_at=old.created_at,
+        updated_at=now,
+        generation=generation,
+        revision=old.revision + 1,
+        version=old.version + 1,
+    )
