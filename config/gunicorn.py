@@ -56,7 +56,8 @@ class DrainingWorker(ThreadWorker):
         super().set_accept_enabled(enabled)
         if self.alive or enabled:
             return
-        _jobs(self).stop()
+        if jobs := _jobs(self):
+            jobs.stop()
         for listener in self.sockets:
             waiting = -1
             while waiting != self.nr_conns:
@@ -120,27 +121,20 @@ def post_worker_init(worker: Any) -> None:
     """In a worker, after the fork and before its first request: start what works behind requests."""
     if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
         resources.begin()
+    if jobs := _jobs(worker):
+        jobs.start()
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
     """In a worker that ends: stop what it started."""
+    if jobs := _jobs(worker):
+        jobs.close()
     if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
         resources.end()
 
 
-def post_worker_init(worker: Any) -> None:
-    """After the fork: look for jobs that an earlier process left."""
-    _jobs(worker).start()
-
-
-def worker_exit(_server: Any, worker: Any) -> None:
-    """Let the job under way come to a point where it can be left."""
-    if getattr(worker, "wsgi", None) is not None:
-        _jobs(worker).close()
-
-
 def _jobs(worker: Any) -> Any:
-    return worker.wsgi.extensions["agenthub_jobs"]
+    return getattr(worker.wsgi, "extensions", {}).get("agenthub_jobs")
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -19,6 +19,7 @@ READERS = {
     "agenthub/cli_cache.py",
     "agenthub/cli_knowledge.py",
     "agenthub/cli_upkeep.py",
+    "agenthub/cli_worker.py",
     "config/gunicorn.py",
 }
 OF_GUNICORN = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GUNICORN_PID"}

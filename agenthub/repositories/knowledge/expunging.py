@@ -157,7 +157,9 @@ class Expunger:
         findings.note("documents and their history", 2, 0, found=live + past)
         checked, removed = RagQueryRepository(self._storage).forget_document(tenant_id, key)
         findings.note("answers to questions that it was a source of", checked, removed)
-        findings.note("items of jobs", 1, 0, found=self._storage.count(JobItemRepository.table, tenant_id, Compare("document_id", "eq", key)))
+        findings.note(
+            "items of jobs", 1, 0, found=self._storage.count(JobItemRepository.table, tenant_id, Compare("document_id", "eq", key))
+        )
         checked, removed = self._clear_answers(erasure)
         findings.note("answers kept for repeated requests", checked, removed)
 

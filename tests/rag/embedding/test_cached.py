@@ -159,7 +159,7 @@ def test_of_many_that_miss_a_text_at_once_one_has_it_embedded() -> None:
     entered, go = threading.Event(), threading.Event()
     real = inner.embed
 
-    def held(texts: Sequence[str]) -> Vectors:
+    def held(texts: Sequence[str], **_: bool) -> Vectors:
         entered.set()
         assert go.wait(20)
         return real(texts)
