@@ -38,7 +38,7 @@ def base(api: Api, request: pytest.FixtureRequest) -> str:
 
 def upload(api: Api, base: str, *names: str, status: int, **fields: str) -> Any:
     files = [(io.BytesIO((DOCUMENTS / name).read_bytes()), name) for name in names]
-    return api.call("POST", f"{base}/documents", status, data={"files": files, **fields}, content_type="multipart/form-data")
+    return api.call("POST", f"{base}/documents?wait=300", status, data={"files": files, **fields}, content_type="multipart/form-data")
 
 
 def hits(api: Api, base: str, query: str, **more: Any) -> list[dict[str, Any]]:
