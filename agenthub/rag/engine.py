@@ -18,6 +18,7 @@ from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.core.observe import Observer, Unobserved
 from agenthub.rag.configuration import RagSettings
+from agenthub.rag.joining import Joining
 from agenthub.rag.kept import Kept
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.opened import OpenSegment, open_segment
@@ -46,6 +47,7 @@ class KnowledgeEngine:
         self._observer: Observer = observer or Unobserved()
         self._manifests: Kept[str, Manifest] = Kept(settings.manifest_cache_count, lambda _: 1)
         self._segments: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
+        self._joining = Joining()
         self._turns = tuple(threading.Lock() for _ in range(_TURNS))
         self._searchers: Kept[_SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
 
@@ -138,11 +140,13 @@ class KnowledgeEngine:
         """Let go of these segments, and of the searchers that use them, in this process."""
         doomed = {key for key in self._segments.present() if key.split("/")[0] == kb_id and key.split("/")[1] in segment_ids}
         self._searchers.forget(lambda _, searcher: not doomed.isdisjoint(searcher.segment_keys))
+        self._joining.forget(doomed)
         self._segments.forget(lambda key, _: key in doomed)
 
     def close(self) -> None:
         """Let go of everything that was opened. The engine can go on being used."""
         self._searchers.forget(lambda *_: True)
+        self._joining.close()
         self._segments.forget(lambda *_: True)
         self._manifests.forget(lambda *_: True)
 
@@ -161,7 +165,7 @@ class KnowledgeEngine:
             views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
         self._forget_older(kb_id, pointer)
         self._observer.time("vector_search", time.perf_counter() - started, phase="open")
-        return Searcher(pointer.generation, views, self._settings, self._observer)
+        return Searcher(pointer.generation, views, self._settings, self._observer, self._joining)
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
         """Beside the new generation keep one older searcher: requests under way may still ask for that."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -141,6 +142,14 @@ class FlatIndex:
         parameters = None if chosen is None else _native.SearchParameters(sel=_native.IDSelectorBitmap(chosen.bits))
         scores, rows = self.index.search(queries, min(count, len(self.vectors)), params=parameters)
         return scores, rows
+
+
+def join_flat(parts: Sequence[FlatIndex]) -> FlatIndex:
+    """An exact index of the rows of all these, one after the other: a copy."""
+    index = _native.IndexFlatIP(parts[0].vectors.shape[1])
+    index.add(np.concatenate([part.vectors for part in parts]))
+    vectors: Vectors = _native.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+    return FlatIndex(index, vectors.reshape(-1).view(np.uint8), vectors)
 
 
 # -- lists of codes

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agenthub.rag.choosing import Chosen
+from agenthub.rag.faiss_codec import FlatIndex
+from agenthub.rag.joining import Run
+from agenthub.rag.vector_index import VectorIndex
 from agenthub.rag.vectors import Vectors
 from agenthub.rag.views import SegmentView
 
@@ -41,6 +44,49 @@ class Live:
         """How many rows that are."""
         return self.view.segment.count if self.chosen is None else self.chosen.count
 
+    @property
+    def start(self) -> int:
+        """The place of its first row."""
+        return self.view.start
+
+    @property
+    def index(self) -> VectorIndex:
+        """The index of its rows."""
+        return self.view.segment.index
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """Segments side by side, joined, with the rows a request may find (None: all); as `Live`."""
+
+    index: FlatIndex
+    start: int
+    chosen: Chosen | None
+
+    @property
+    def count(self) -> int:
+        """How many rows that are."""
+        return len(self.index.vectors) if self.chosen is None else self.chosen.count
+
+    @classmethod
+    def of(cls, index: FlatIndex, live: Sequence[Live]) -> LiveRun:
+        """The run of these."""
+        if all(one.chosen is None for one in live):
+            return cls(index, live[0].start, None)
+        rows = [np.ones(one.view.segment.count, dtype=np.bool_) if one.chosen is None else one.chosen.rows for one in live]
+        return cls(index, live[0].start, Chosen.of(np.concatenate(rows)))
+
+
+def together(live: Sequence[Live], runs: Sequence[Run]) -> list[Live | LiveRun]:
+    """The same rows, with runs that have an index as one."""
+    found: list[Live | LiveRun] = []
+    done = 0
+    for run in runs:
+        if run.joined.index is not None:
+            found += [*live[done : run.first], LiveRun.of(run.joined.index, live[run.first : run.end])]
+            done = run.end
+    return [*found, *live[done:]]
+
 
 def best(places: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Ranked:
     """The best `count` of these; without sorting the rest."""
@@ -52,7 +98,7 @@ def best(places: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> 
     return Ranked(places[order].astype(np.int64, copy=False), scores[order])
 
 
-def nearest(live: Sequence[Live], queries: Vectors, count: int, brute_force_fraction: float) -> list[Ranked]:
+def nearest(live: Sequence[Live | LiveRun], queries: Vectors, count: int, brute_force_fraction: float) -> list[Ranked]:
     """For each query the `count` live rows of highest cosine over all segments: as many as there are, whatever is excluded."""
     found = [_candidates(one, queries, count, brute_force_fraction) for one in live if one.count]
     if not found:
@@ -64,7 +110,7 @@ def nearest(live: Sequence[Live], queries: Vectors, count: int, brute_force_frac
     return [best(places[at][there[at]], scores[at][there[at]], count) for at in range(len(queries))]
 
 
-def _candidates(live: Live, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:
-    """A segment's best `count` live rows at least, as scores and places; the place -1 stands for none."""
-    scores, rows = live.view.segment.index.nearest(queries, count, live.chosen, brute_force_fraction)
-    return scores, np.where(rows >= 0, rows + live.view.start, -1)
+def _candidates(live: Live | LiveRun, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:
+    """The best `count` live rows at least of a segment or run, as scores and places; the place -1 stands for none."""
+    scores, rows = live.index.nearest(queries, count, live.chosen, brute_force_fraction)
+    return scores, np.where(rows >= 0, rows + live.start, -1)

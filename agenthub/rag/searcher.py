@@ -20,12 +20,13 @@ from agenthub.rag.chunks import Chunk, decode_chunk, id_hashes
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.filters import FilterNode
 from agenthub.rag.fusion import FUSION_DEPTH, fuse
+from agenthub.rag.joining import Joining, Neighbours, Run
 from agenthub.rag.kept import Kept
 from agenthub.rag.keyword_ranking import KeywordPart, KeywordRanking
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.matching import wanted_rows
 from agenthub.rag.query_text import Asked, QueryText
-from agenthub.rag.ranking import Live, Ranked, best, nearest
+from agenthub.rag.ranking import Live, LiveRun, Ranked, best, nearest, together
 from agenthub.rag.segment import analyzer_of
 from agenthub.rag.selecting import selected_rows
 from agenthub.rag.vectors import unit_vectors
@@ -106,7 +107,7 @@ class _Found:
 class Searcher:
     """Search and look-ups in one generation. Safe to share between threads."""
 
-    def __init__(self, generation: int, views: Sequence[SegmentView], settings: RagSettings, observer: Observer) -> None:
+    def __init__(self, generation: int, views: Sequence[SegmentView], settings: RagSettings, observer: Observer, joining: Joining) -> None:
         self.generation = generation
         self.chunk_count = sum(view.visible_count for view in views)
         self._views = tuple(view for view in views if view.visible_count)
@@ -115,6 +116,7 @@ class Searcher:
         self._choices: Kept[str, list[Live]] = Kept(_CHOICES_BYTES, lambda live: sum(one.chosen.size_bytes for one in live if one.chosen))
         self._settings = settings
         self._observer = observer
+        self._neighbours = Neighbours(self._views, joining)
 
     @property
     def segment_keys(self) -> frozenset[str]:
@@ -135,9 +137,10 @@ class Searcher:
         _check(requests)
         found: list[list[_Found]] = [[] for _ in requests]
         if self._views:
+            runs = self._neighbours.runs(len(requests))
             asked = {number: self._asked(request) for number, request in enumerate(requests) if _uses_text(request)}
             for numbers in _alike(requests, asked).values():
-                self._search_alike([(number, requests[number]) for number in numbers], asked, len(requests) > 1, found)
+                self._search_alike([(number, requests[number]) for number in numbers], asked, runs, found)
         with self._timed("fetch"):
             return [[self._hit(one) for one in ones] for ones in found]
 
@@ -189,7 +192,7 @@ class Searcher:
         return Asked.of(query, analyzer_of(self._views[0].segment.header.language))
 
     def _search_alike(
-        self, numbered: Sequence[tuple[int, SearchRequest]], asked: Mapping[int, Asked], many: bool, found: list[list[_Found]]
+        self, numbered: Sequence[tuple[int, SearchRequest]], asked: Mapping[int, Asked], runs: Sequence[Run], found: list[list[_Found]]
     ) -> None:
         """Answer requests that choose the same rows."""
         number, request = numbered[0]
@@ -199,12 +202,12 @@ class Searcher:
                 live = [_narrowed(one, asked[number]) for one in live]
         vectored = [(number, request) for number, request in numbered if _uses_vector(request)]
         with self._timed("vector"):
-            semantic = self._semantic(vectored, live, many)
+            semantic = self._semantic(vectored, together(live, runs), len(found) > 1)
         for number, request in numbered:
             keyword = None
             if _uses_text(request):
                 with self._timed("keyword"):
-                    keyword = self._keyword(request, asked[number], live)
+                    keyword = self._keyword(request, asked[number], live, runs)
             with self._timed("fuse"):
                 found[number] = _ranked(request, semantic.get(number), keyword)
 
@@ -225,7 +228,7 @@ class Searcher:
             rows &= view.visible
         return Live(view, Chosen.of(rows))
 
-    def _semantic(self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live], many: bool) -> dict[int, Ranked]:
+    def _semantic(self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live | LiveRun], many: bool) -> dict[int, Ranked]:
         if not numbered:
             return {}
         queries = np.concatenate([self._query(request, f"vectors[{number}]" if many else "vector") for number, request in numbered])
@@ -240,18 +243,18 @@ class Searcher:
             raise InvalidInput(f"this knowledge base's vectors have {dimension} numbers", field=field)
         return unit_vectors(vector[np.newaxis], field)
 
-    def _keyword(self, request: SearchRequest, asked: Asked, live: Sequence[Live]) -> Ranked:
-        totals = self._keyword_ranking.scores(asked.terms, asked.prefixes)
-        places, scores = [], []
-        for one, total in zip(live, totals, strict=True):
-            rows = np.flatnonzero(total if one.chosen is None else total * one.chosen.rows)
-            places.append(rows + one.view.start)
-            scores.append(total[rows])
-        return best(np.concatenate(places), np.concatenate(scores), _depth(request))
+    def _keyword(self, request: SearchRequest, asked: Asked, live: Sequence[Live], runs: Sequence[Run]) -> Ranked:
+        total = self._keyword_ranking.scores(asked.terms, asked.prefixes, runs)
+        for one in live:
+            if one.chosen is not None:
+                total[one.start : one.start + len(one.chosen.rows)] *= one.chosen.rows
+        places = np.flatnonzero(total)
+        return best(places, total[places], _depth(request))
 
     @cached_property
     def _keyword_ranking(self) -> KeywordRanking:
-        return KeywordRanking([KeywordPart(view.segment.keywords, partial(_ordered, view), view.visible) for view in self._views])
+        parts = [KeywordPart(view.segment.keywords, partial(_ordered, view), view.visible, view.start) for view in self._views]
+        return KeywordRanking(parts)
 
     def _hit(self, found: _Found) -> Hit:
         view = self._all_views[bisect_right(self._starts, found.place) - 1]

@@ -25,7 +25,7 @@ def ranking(parts: list[list[str]], hidden: Collection[int] = ()) -> KeywordRank
     for part in parts:
         visible = np.array([at + row not in hidden for row in range(len(part))], dtype=np.bool_)
         index = KeywordIndex.of(part, ENGLISH)
-        made.append(KeywordPart(index, partial(lambda one: one, index), None if visible.all() else visible))
+        made.append(KeywordPart(index, partial(lambda one: one, index), None if visible.all() else visible, at))
         at += len(part)
     return KeywordRanking(made)
 
@@ -41,7 +41,7 @@ def test_scores_are_bm25_however_segments_are_cut_and_whatever_is_deleted(
     collection: list[str], query: str, cut: int, hidden: set[int]
 ) -> None:
     parts = [part for part in (collection[:cut], collection[cut:]) if part]
-    scores = np.concatenate(ranking(parts, hidden).scores(ENGLISH.query_terms(query)))
+    scores = ranking(parts, hidden).scores(ENGLISH.query_terms(query))
     shown = [row for row in range(len(collection)) if row not in hidden]
     expected = bm25([collection[row] for row in shown], query)
     assert scores[shown].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
@@ -67,7 +67,7 @@ def test_postings_count_words_of_one_stem_and_keep_rows_in_order() -> None:
 
 def test_texts_without_words_make_an_index() -> None:
     index = KeywordIndex.of(["", "!?"], ENGLISH)
-    assert ranking([["", "!?"]]).scores(["river"])[0].tolist() == [0, 0]
+    assert ranking([["", "!?"]]).scores(["river"]).tolist() == [0, 0]
     assert KeywordIndex.decode(np.frombuffer(index.encode(), dtype=np.uint8), 2).lengths.tolist() == [0, 0]
 
 

@@ -95,7 +95,7 @@ def test_rows_with_a_phrase_are_those_that_read_so(rows: list[str], wanted: list
 )
 def test_a_prefix_scores_as_one_word_would(rows: list[str], asked: list[str], cuts: set[int], hidden: set[int]) -> None:
     """However the rows are spread over segments, and whatever words only deleted rows have."""
-    scores = np.concatenate(_ranking(rows, cuts, hidden).scores((), [fold(prefix) for prefix in asked]))
+    scores = _ranking(rows, cuts, hidden).scores((), [fold(prefix) for prefix in asked])
     shown = [row for row in range(len(rows)) if row not in hidden]
     expected = _scores([rows[row] for row in shown], asked)
     assert scores[shown].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
@@ -107,7 +107,7 @@ def _ranking(rows: list[str], cuts: set[int], hidden: set[int]) -> KeywordRankin
     for start, end in zip([0, *ends], ends, strict=False):
         index = KeywordIndex.of(rows[start:end], ENGLISH)
         visible = np.array([row not in hidden for row in range(start, end)], dtype=np.bool_)
-        parts.append(KeywordPart(index, lambda one=index: one, None if visible.all() else visible))  # type: ignore[misc]
+        parts.append(KeywordPart(index, lambda one=index: one, None if visible.all() else visible, start))  # type: ignore[misc]
     return KeywordRanking(parts)
 
 
@@ -148,14 +148,14 @@ def test_a_prefix_is_one_of_words_as_they_are_written(language: str, prefix: str
     analyzer = Analyzer(language)
     asked = Asked.of(QueryText.of(f"{prefix}*"), analyzer)
     index = KeywordIndex.of([f"x {missed}", f"{found} y", missed, f"{found}, {found}; {missed}"], analyzer)
-    (scores,) = KeywordRanking([KeywordPart(index, lambda: index, None)]).scores(asked.terms, asked.prefixes)
+    scores = KeywordRanking([KeywordPart(index, lambda: index, None, 0)]).scores(asked.terms, asked.prefixes)
     assert [score > 0 for score in scores] == [False, True, False, True]
 
 
 def test_two_words_of_one_spelling_are_both_found() -> None:
     """Without their accents these are one word, but their stems differ."""
     index = KeywordIndex.of(["résumé", "resume", "résumés", "rest"], Analyzer("french"))
-    (scores,) = KeywordRanking([KeywordPart(index, lambda: index, None)]).scores((), ("resume",))
+    scores = KeywordRanking([KeywordPart(index, lambda: index, None, 0)]).scores((), ("resume",))
     assert [score > 0 for score in scores] == [True, True, True, False]
 
 
