@@ -16,6 +16,7 @@ from agenthub.jobs.contract import Bench, Deadline
 from agenthub.jobs.embedding import EmbedAhead
 from agenthub.jobs.preparing import Draft, Maker, Upload, draft_document, parsed_here, read_and_cut
 from agenthub.jobs.reasons import reason_of
+from agenthub.rag.parsing.sandbox import ReadingAbandoned
 from agenthub.repositories.knowledge.job_commits import MOST_STRIKES, JobCommits, Made
 from agenthub.repositories.knowledge.job_queue import Leased
 from agenthub.repositories.knowledge.jobs import Job, JobItem, JobItemRepository
@@ -162,6 +163,8 @@ class Pipeline:
             failpoint("job.read")
             try:
                 draft = self._drafted(item, upload, now=now)
+            except ReadingAbandoned:
+                self._refunds[item.id] = item
             except ParserDied as error:
                 self._strike(item, error)
             except (UnsupportedDocument, PayloadTooLarge) as error:
@@ -171,11 +174,14 @@ class Pipeline:
                 yield item, draft
 
     def _drafted(self, item: JobItem, upload: Upload, *, now: datetime) -> Draft:
-        parsed, drafts = read_and_cut(self._base, upload, self._resources.parsing)
+        parsed, drafts = read_and_cut(self._base, upload, self._resources.parsing, self._stopping)
         if item.document_id is None:
             raise UnsupportedDocument("this item makes no document")
         maker = Maker(item.document_id, item.original_name, self._commits.jobs[item.job_id].created_by, now)
         return draft_document(self._base, upload, parsed, drafts, maker)
+
+    def _stopping(self) -> bool:
+        return self._deadline.stopping
 
     def _strike(self, item: JobItem, error: ParserDied) -> None:
         _log.warning("reading of item %s ended its process, attempt %d: %s", item.id, item.attempts, error.message)

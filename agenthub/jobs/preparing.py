@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -72,13 +72,16 @@ def parsed_here(upload: Upload) -> bool:
     return read_here(upload.data, upload.filename or "", upload.media_type)
 
 
-def read_and_cut(base: KnowledgeBase, upload: Upload, limits: ParsingLimits) -> tuple[ParsedDocument, list[ChunkDraft]]:
+def read_and_cut(
+    base: KnowledgeBase, upload: Upload, limits: ParsingLimits, abandoned: Callable[[], bool] = lambda: False
+) -> tuple[ParsedDocument, list[ChunkDraft]]:
     """The document and its chunks.
 
-    Raises: UnsupportedDocument with the reason when it can't be read; PayloadTooLarge when it is over a bound.
+    Raises: UnsupportedDocument with the reason when it can't be read; PayloadTooLarge when it is over a bound;
+    ReadingAbandoned soon after `abandoned` says that nobody wants it any more.
     """
     with _PARSERS:
-        parsed = parse_safely(upload.data, upload.filename or "", upload.media_type, limits)
+        parsed = parse_safely(upload.data, upload.filename or "", upload.media_type, limits, abandoned)
     return parsed, chunk_document(parsed, settings_of(base))
 
 

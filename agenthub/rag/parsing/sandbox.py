@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final, cast
@@ -34,9 +35,21 @@ _PIPE_BYTES: Final = 64 * 1024
 _END_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.002
 _BUSY_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.2
+"""How often it is asked whether the caller still wants the document."""
 
 
-def parse_safely(data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits) -> ParsedDocument:
+class ReadingAbandoned(Exception):
+    """The caller no longer wants the document: its process has to end."""
+
+
+def _never() -> bool:
+    return False
+
+
+def parse_safely(
+    data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits, abandoned: Callable[[], bool] = _never
+) -> ParsedDocument:
     """The document in these bytes; nothing it contains can harm or hold up this process.
 
     Takes at most `limits.wall_seconds`, and while it waits one thread and about `limits.output_bytes` here. Callers bound how
@@ -44,12 +57,13 @@ def parse_safely(data: bytes, filename: str, declared_type: str | None, limits: 
 
     Raises: UnsupportedDocument, with a reason for people, when it can't be read; ParserDied, which is one, when reading it
     crashed or took too long. PayloadTooLarge when it is over a limit. RateLimited when the machine can start no process now.
+    ReadingAbandoned soon after `abandoned` says so.
     """
     if len(data) > limits.file_bytes:
         raise PayloadTooLarge(f"the file is larger than {limits.file_bytes:,} bytes")
     if read_here(data, filename, declared_type):
         return read_document(data, filename, declared_type, limits)
-    return _parse_in_child(data, filename, declared_type, limits)
+    return _parse_in_child(data, filename, declared_type, limits, abandoned)
 
 
 def read_here(data: bytes, filename: str, declared_type: str | None) -> bool:
@@ -60,11 +74,13 @@ def read_here(data: bytes, filename: str, declared_type: str | None) -> bool:
     return detect_kind(data, filename, declared_type) in _IN_PROCESS_KINDS and len(data) <= IN_PROCESS_BYTES
 
 
-def _parse_in_child(data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits) -> ParsedDocument:
+def _parse_in_child(
+    data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits, abandoned: Callable[[], bool]
+) -> ParsedDocument:
     header = {"filename": _harmless(filename), "declared_type": _harmless(declared_type or ""), "bytes": len(data)}
     process = _start(limits)
     try:
-        answer = _exchange(process, dumps(header) + b"\n", data, limits)
+        answer = _exchange(process, [memoryview(dumps(header) + b"\n"), memoryview(data)], limits, abandoned)
         return _document(answer, process, limits)
     finally:
         _end(process)
@@ -96,18 +112,19 @@ def _start(limits: ParsingLimits) -> subprocess.Popen[bytes]:
         raise RateLimited("the server is too busy to read documents now", retry_after_seconds=_BUSY_SECONDS) from error
 
 
-def _exchange(process: subprocess.Popen[bytes], header: bytes, data: bytes, limits: ParsingLimits) -> bytes:
+def _exchange(process: subprocess.Popen[bytes], pending: list[memoryview], limits: ParsingLimits, abandoned: Callable[[], bool]) -> bytes:
     """Write the request and read the answer side by side, within the time and the size allowed."""
     stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     deadline = time.monotonic() + limits.wall_seconds
-    pending = [memoryview(header), memoryview(data)]
     answer = bytearray()
     with selectors.DefaultSelector() as selector:
         os.set_blocking(stdin.fileno(), False)
         selector.register(stdin, selectors.EVENT_WRITE)
         selector.register(stdout, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(remaining):
+            if abandoned():
+                raise ReadingAbandoned
+            for key, _ in selector.select(min(remaining, _LOOK_SECONDS)):
                 if key.fileobj is stdin:
                     if not _write(stdin, pending):
                         selector.unregister(stdin)

@@ -150,11 +150,11 @@ def test_a_refused_document_fails_at_once_with_its_reason(api: Api, base: str) -
 def test_poison_is_put_in_quarantine_after_three_tries_and_the_others_go_on(api: Api, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def reading(knowledge_base: Any, upload: Any, limits: Any) -> Any:
+    def reading(knowledge_base: Any, upload: Any, *more: Any) -> Any:
         if b"poison" in upload.data:
             seen.append(upload.filename)
             raise ParserDied("the parser crashed on the file")
-        return read_and_cut(knowledge_base, upload, limits)
+        return read_and_cut(knowledge_base, upload, *more)
 
     monkeypatch.setattr(READING, reading)
     job = accepted(api, base, "poison", "good", "better")
