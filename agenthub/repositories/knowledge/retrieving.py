@@ -101,7 +101,9 @@ class Retriever:
         mode: Mode = wanted.mode or ("keyword" if base.embedding_model is None else "hybrid")
         vector = None if mode == "keyword" else pinned_embedder(self._embedders, base).embed([question])[0]
         text = None if mode == "semantic" else question
-        return SearchRequest(text, vector, mode, wanted.refinement.depth(wanted.top_k), wanted.filter, wanted.min_score)
+        # A question is prose: what stands in quotation marks there is no demand on its evidence.
+        depth = wanted.refinement.depth(wanted.top_k)
+        return SearchRequest(text, vector, mode, depth, wanted.filter, wanted.min_score, verbatim=True)
 
     def _with_exact(
         self, base: KnowledgeBase, searcher: Searcher, question: str, wanted: Wanted, passages: Sequence[Passage]

@@ -128,7 +128,7 @@ class Warming:
         searcher = Snapshots(self._storage, self._engine).at(base)
         first = next((np.frombuffer(vector, "<f4") for vector in heat.vectors.values() if len(vector) == 4 * base.dimension), None)
         vector = first if first is not None else np.eye(1, base.dimension, dtype=np.float32)[0]
-        searcher.search([SearchRequest(base.name, vector, "hybrid", 10)])
+        searcher.search([SearchRequest(base.name, vector, "hybrid", 10, verbatim=True)])
 
 
 @dataclass

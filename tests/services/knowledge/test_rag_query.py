@@ -94,6 +94,13 @@ def test_what_is_not_there_is_not_answered(api: Api, base: str, question: str) -
     assert ask(api, base, question, min_confidence=0)["kind"] == "extractive"
 
 
+def test_quotation_marks_in_a_question_demand_nothing(api: Api, base: str) -> None:
+    """Unlike in a search: a question is prose."""
+    quoted, plain = (ask(api, base, f"In which year was the {mark}lighthouse of Cape Ann{mark} built?") for mark in ('"', ""))
+    assert quoted["kind"] == plain["kind"] == "extractive"
+    assert quoted["citations"][0]["quote"] == plain["citations"][0]["quote"]
+
+
 def test_an_empty_knowledge_base_answers_nothing(api: Api) -> None:
     assert ask(api, filled(api, {}), "What is the ticket?")["kind"] == "none"
 
