@@ -119,7 +119,7 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In a worker, after the fork and before its first request: start what works behind requests."""
-    if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
+    if resources := _resources(worker):
         resources.begin()
     if jobs := _jobs(worker):
         jobs.start()
@@ -129,7 +129,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
     """In a worker that ends: stop what it started."""
     if jobs := _jobs(worker):
         jobs.close()
-    if resources := getattr(worker.wsgi, "extensions", {}).get("agenthub"):
+    if resources := _resources(worker):
         resources.end()
 
 
@@ -145,6 +145,11 @@ def child_exit(_server: Any, worker: Any) -> None:
     """
     for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob(f"gauge_live*_{worker.pid}.db"):
         path.unlink(missing_ok=True)
+
+
+def _resources(worker: Any) -> Any:
+    """What the worker's application opened; None where the application is another one, or was not built."""
+    return getattr(getattr(worker, "wsgi", None), "extensions", {}).get("agenthub")
 
 
 def on_exit(server: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -32,7 +30,6 @@ TEXTS: Final = 100
 CONNECTIONS: Final = 8
 MISSES_A_SECOND: Final = 2_500
 """More bodies than a server answers, so that none is asked twice."""
-_STATEMENT: Final = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
 
 # --- embeddings ---
@@ -129,30 +126,13 @@ def statements(postgresql: PostgresqlServer, replica: Replica, workload: Workloa
     body = orjson.dumps(search_body(workload.queries[0], None))
     path = f"{replica.base}/search"
     client.send("POST", path, body)
-    with logged_statements(postgresql) as told:
+    with postgresql.logging_statements() as told:
         for _ in range(3):  # connections of the pool take the setting at their next statement
             client.send("POST", path, body)
         before = len(told())
         for _ in range(count):
             client.send("POST", path, body)
         return {"statements": (len(told()) - before) / count}
-
-
-@contextmanager
-def logged_statements(postgresql: PostgresqlServer) -> Iterator[Callable[[], list[str]]]:
-    """All statements the server logged since it was started, while it logs every one."""
-    log = postgresql.directory / "log"
-    _set_logging(postgresql, "all")
-    try:
-        yield lambda: _STATEMENT.findall(log.read_text(errors="replace"))
-    finally:
-        _set_logging(postgresql, "none")
-
-
-def _set_logging(postgresql: PostgresqlServer, which: str) -> None:
-    execute(postgresql.url(), f"ALTER SYSTEM SET log_statement = '{which}'")
-    execute(postgresql.url(), "SELECT pg_reload_conf()")
-    time.sleep(0.3)
 
 
 # --- the first search after a start ---

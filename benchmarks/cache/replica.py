@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 from benchmarks.peers.contract import BenchmarkFailure
 from benchmarks.peers.http_load import Client
 from benchmarks.peers.hub import AgentHub
+from benchmarks.peers.processes import ROOT
 from benchmarks.peers.workload import Workload
 from tests.servers.memcached import MemcachedServer, MissingCacheServer
 from tests.servers.postgresql import MissingServer, PostgresqlServer
@@ -87,7 +90,14 @@ class Replica(AgentHub):
         self._base = other.base
 
     def open(self, workload: Workload) -> None:
-        """Start empty and take all items in."""
+        """Start empty and take all items in.
+
+        Raises: BenchmarkFailure when the schema can't be made.
+        """
+        command, environment = [sys.executable, "-m", "agenthub.cli", "migrate"], self.command()[1]
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise BenchmarkFailure(f"no schema: {ended.stderr[-1500:]}")
         self.start()
         self.ingest(workload)
 

@@ -45,7 +45,7 @@ def lose(proxy: Proxy, api: Api, base: str, times: int, figures: Figures) -> set
         path = f"{base}/chunks/delete" if gone else f"{base}/chunks"
         proxy.mode, proxy.matching, proxy.budget, proxy.spoiled = "lose_reply", is_commit, chooser.randint(1, 4), 0
         for _ in range(10):
-            response = api.send("POST", path, json=body, headers={"Idempotency-Key": f"write {number}"})
+            response = api.send("POST", path, json=body, headers={"Idempotency-Key": f"write {number} of {times}"})
             figures.counts[str(response.status_code)] += 1
             if response.status_code != 503:
                 break
@@ -53,7 +53,7 @@ def lose(proxy: Proxy, api: Api, base: str, times: int, figures: Figures) -> set
         figures.injections += proxy.spoiled
         figures.operations += 1
         figures.expect(response.status_code < 300, f"write {number}: {response.get_data(as_text=True)[:200]}")
-        replayed = api.send("POST", path, json=body, headers={"Idempotency-Key": f"write {number}"})
+        replayed = api.send("POST", path, json=body, headers={"Idempotency-Key": f"write {number} of {times}"})
         figures.expect(replayed.get_data() == response.get_data(), f"write {number}: its repeat is answered otherwise")
         expected = expected - {gone} if gone else expected | {f"c{number}"}
     return expected

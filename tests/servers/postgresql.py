@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -16,6 +20,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg2
 
 INSTALL: Final = "apt-get install -y --no-install-recommends postgresql"
+_LOGGED: Final = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 _SETTINGS: Final = "-c listen_addresses='' -c fsync=off -c full_page_writes=off -c max_connections=120"
 
 
@@ -74,6 +79,20 @@ class PostgresqlServer:
     def resume(self) -> None:
         """Let a frozen server go on."""
         self._signal(signal.SIGCONT)
+
+    @contextmanager
+    def logging_statements(self) -> Iterator[Callable[[], list[str]]]:
+        """All statements the server ran since it was started, of every kind, while it logs every one."""
+        self._log("all")
+        try:
+            yield lambda: _LOGGED.findall((self.directory / "log").read_text(errors="replace"))
+        finally:
+            self._log("none")
+
+    def _log(self, which: str) -> None:
+        execute(self.url(), f"ALTER SYSTEM SET log_statement = '{which}'")
+        execute(self.url(), "SELECT pg_reload_conf()")
+        time.sleep(0.3)  # sessions take it up at their next statement
 
     def destroy(self) -> None:
         """Stop if running and delete everything."""

@@ -175,8 +175,8 @@ class SqlStorage(Storage):
                 try:
                     return work()
                 except Failure as failure:
-                    if isinstance(failure, ConnectionLost) and failure.pool_is_stale:
-                        self.engine.dispose()
+                    if isinstance(failure, ConnectionLost):
+                        self.engine.dispose()  # the others went to the same server
                     pause = _random.uniform(0, min(0.5, 0.01 * 2**attempt))
                     needed = RECONNECT_SECONDS if isinstance(failure, ConnectionLost) else pause
                     if attempt == tries or remaining_seconds(OPERATION_SECONDS) <= needed:

@@ -32,11 +32,7 @@ class Failure(Exception):
 
 
 class ConnectionLost(Failure):
-    """The connection died. `pool_is_stale`: the server no longer takes writes, so its other connections are of no use either."""
-
-    def __init__(self, *, pool_is_stale: bool = False) -> None:
-        super().__init__("the connection to the database was lost")
-        self.pool_is_stale = pool_is_stale
+    """The connection died, or its server no longer takes writes: those to the same server are most likely of no use either."""
 
     def final(self) -> AgentHubError:
         return StorageUnavailable("the connection to the database was lost", retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -38,6 +38,8 @@ from agenthub.storage.sql.tables import Instant, TableSet
 from agenthub.storage.sql.watchdog import Watchdog
 
 CONNECT_SECONDS: Final = 5
+IDLE_SECONDS: Final = 1.0
+"""A connection that rested longer is asked whether it lives before it is used: asking each time would double what a quick read costs."""
 CALL_SECONDS: Final = 6.0  # over statement_timeout, so that a living server speaks first
 SESSION: Final = (
     "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
@@ -69,9 +71,11 @@ class WatchedConnection(psycopg2.extensions.connection):
         self._watchdog = watchdog
         # A descriptor of our own: libpq closes its own when a connection breaks, and the number may be another's by then.
         self._line = socket.socket(fileno=os.dup(self.fileno()))
+        self.used_at = time.monotonic()
 
     def watched(self) -> AbstractContextManager[None]:
         """Run one call to the server within this thread's deadline."""
+        self.used_at = time.monotonic()
         return nullcontext() if unlimited() else self._watchdog.limit(self._line, remaining_seconds(CALL_SECONDS))
 
     def commit(self) -> None:
@@ -109,7 +113,24 @@ def open_postgresql(settings: StorageSettings, app: Flask) -> SqlStorage:
     watchdog = Watchdog()
     url = sa.URL.create("postgresql+psycopg2", username=target.user, password=target.password, database=target.database)
     engine = make_engine(app, url, engine_options(target, watchdog), settings)
+    sa.event.listen(engine, "checkout", check_idle)
     return SqlStorage(engine, PostgresqlDialect(watchdog, several_hosts=len(target.hosts) > 1))
+
+
+def check_idle(connection: Any, _record: Any, _proxy: Any) -> None:
+    """As the pool gives a connection out: one that died while it rested is replaced, with all that are as old.
+
+    Raises: InvalidatePoolError, which the pool answers with a new connection.
+    """
+    if time.monotonic() - connection.used_at <= IDLE_SECONDS:
+        return
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.autocommit = False
+    except psycopg2.Error as error:
+        raise sa.exc.InvalidatePoolError from error
 
 
 def engine_options(target: PostgresqlTarget, watchdog: Watchdog) -> dict[str, Any]:
@@ -133,7 +154,6 @@ def engine_options(target: PostgresqlTarget, watchdog: Watchdog) -> dict[str, An
     if any(target.ports):
         arguments["port"] = ",".join(target.ports)
     return {
-        "pool_pre_ping": True,
         "pool_recycle": 1800,
         "pool_use_lifo": True,
         "use_native_hstore": False,
@@ -223,7 +243,7 @@ class PostgresqlDialect(SqlDialect):
         if not code and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
             return ConnectionLost()
         if code == "25006":
-            return ConnectionLost(pool_is_stale=True)
+            return ConnectionLost()
         if code in _CONTENDED:
             return Contended()
         if code == "55P03":

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from agenthub.core.ids import new_id
 from agenthub.rag.searcher import Searcher
 from agenthub.resources import Resources
+from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.open import open_storage
+from agenthub.storage.schema import migrate
 from tests.api import Api, make_app
 from tests.servers.memcached import MemcachedServer
+from tests.servers.postgresql import PostgresqlServer, create_database
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +188,21 @@ def test_a_warm_search_asks_the_database_once(
         monkeypatch.setattr(resources.storage, name, noting(asked, name, getattr(resources.storage, name)))
     assert found(api, base) == {"a"}
     assert asked == ["read"]
+
+
+def test_postgresql_runs_one_statement_for_a_warm_search(tmp_path: Path, postgresql_private: PostgresqlServer) -> None:
+    """As the server itself counts: no BEGIN, no ROLLBACK, no ping beside it."""
+    url = create_database(postgresql_private.url())
+    storage = open_storage(parse_database_url(url), Flask("migrations"))
+    migrate(storage)
+    storage.close()
+    app = make_app(tmp_path, AGENTHUB_SERVICES="knowledge.*,platform.authentication", DATABASE_URL=url)
+    api = Api(app).login()
+    base = new_base(api, a="a zebra")
+    with postgresql_private.logging_statements() as told:
+        found(api, base)
+        before = len(told())
+        for _ in range(10):
+            assert found(api, base) == {"a"}
+        assert len(told()) - before == 10, told()[before:]
+    app.extensions["agenthub"].close()

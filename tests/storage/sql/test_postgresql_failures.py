@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ import psycopg2
 import pytest
 
 from agenthub.core.errors import OutcomeUnknown, StorageUnavailable, VersionConflict
-from agenthub.storage.contract import Column, ColumnType, Insert, Query, Question, Storage, Update
+from agenthub.storage.contract import Column, ColumnType, Delete, Insert, Query, Question, Storage, Update
 from agenthub.storage.schema import create_tables
 from tests.contracts.storage.tables import EVERYTHING, THINGS, A, thing
 from tests.servers.postgresql import PostgresqlServer, create_database, execute, libpq_url
@@ -46,6 +47,33 @@ def test_terminated_connections_are_not_noticed_by_callers(tables: str, open_url
         assert storage.get(THINGS, A, "k") == thing("k", number=i, version=i + 1)
         execute(tables, TERMINATE)
         storage.commit([Update(THINGS, A, "k", {"number": i + 1}, expected_version=i + 1)])
+
+
+def test_many_terminated_connections_are_not_noticed_either(tables: str, open_url: Open) -> None:
+    """All of a pool die while they are too fresh to be asked whether they live: the first that is found dead takes the others along."""
+    storage = open_url(tables)
+    storage.commit([Insert(THINGS, thing("k", number=0))])
+    together = threading.Barrier(4)
+
+    def read(_: int) -> Any:
+        together.wait(20)
+        return storage.get(THINGS, A, "k")
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            assert list(pool.map(read, range(4))) == [thing("k", number=0)] * 4
+            execute(tables, TERMINATE)
+            assert storage.get(THINGS, A, "k") == thing("k", number=0)
+            storage.commit([Update(THINGS, A, "k", {"number": 0})])
+            storage.commit([Delete(THINGS, A, "k"), Insert(THINGS, thing("k", number=0))])
+
+
+def test_a_connection_that_died_while_it_rested_is_replaced_unseen(tables: str, open_url: Open) -> None:
+    storage = open_url(tables)
+    storage.commit([Insert(THINGS, thing("k", number=0))])
+    execute(tables, TERMINATE)
+    time.sleep(1.1)
+    assert storage.get(THINGS, A, "k") == thing("k", number=0)
 
 
 def test_terminated_connections_under_load_lose_nothing(tables: str, open_url: Open) -> None:
