@@ -182,12 +182,21 @@ class Resources:
         if warming is not None:
             warming.close()
 
-    def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> None:
-        """Overwrite what the embedding cache keeps of a knowledge base's texts, and put all kept results out of use."""
+    def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> Sequence[str]:
+        """Overwrite what the embedding cache keeps of a knowledge base's texts, and put all kept results out of use.
+
+        Returns what remains, in words: a server that can't be told now may keep its entries until they expire.
+        """
+        if "cache" in self.needs and not all(server.ok for server in self.cache.check()):
+            days = round(_found("agenthub.cache.policy:EMBEDDING").ttl_seconds / 86_400)
+            remains = (f"entries on cache servers that did not answer, until they expire: vectors of the texts for at most {days} days",)
+        else:
+            remains = ()
         if "cache" in self.needs:
             self.cached.flush(_found("agenthub.cache.policy:RESULT"))
         if base.embedding_model is not None and "embedders" in self.needs:
             self.embedders.forget(base.embedding_model, texts)
+        return remains
 
     # --- what health asks: facts without secrets, or an exception of core.errors ---
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from agenthub.core.errors import AgentHubError
+from agenthub.core.errors import AgentHubError, CacheUnavailable
 from agenthub.resources import Resources
 
 _PATIENCE_SECONDS: Final = 3.0
@@ -56,7 +56,9 @@ class Check:
             facts = self._look()
         except (AgentHubError, OSError) as error:
             _log.warning("dependency failing", error=repr(error))
-            return Finding(False, _elapsed_ms(started), type(error).__name__)
+            # What cache servers refuse is said in words of our own; other messages may hold an address or a credential.
+            reason = error.message if isinstance(error, CacheUnavailable) else type(error).__name__
+            return Finding(False, _elapsed_ms(started), reason)
         return Finding(True, _elapsed_ms(started), None, facts)
 
 

@@ -27,6 +27,8 @@ from tests.servers.postgresql import PostgresqlServer, execute
 
 Figures = dict[str, float]
 TEXTS: Final = 100
+WARM_UP_SECONDS: Final = 4.0
+"""The first searches open the segments, which takes a moment."""
 CONNECTIONS: Final = 8
 MISSES_A_SECOND: Final = 2_500
 """More bodies than a server answers, so that none is asked twice."""
@@ -83,7 +85,7 @@ def searches(on: Replica, off: Replica, workload: Workload, rounds: int, seconds
         for kind in ("semantic", "hybrid"):
             for shape, bodies in _bodies(on.scratch, workload, kind, seconds, number).items():
                 for name, replica in (("on", on), ("off", off)):
-                    load = Load("single", CONNECTIONS, seconds if number else 1)
+                    load = Load("single", CONNECTIONS, seconds if number else WARM_UP_SECONDS)
                     rate = run_wrk(replica.port, replica.token, f"{replica.base}/search", bodies, load)
                     if number:
                         seen.setdefault(f"{kind}_{shape}_{name}", []).append(rate.queries_per_second)
@@ -92,7 +94,7 @@ def searches(on: Replica, off: Replica, workload: Workload, rounds: int, seconds
 
 def _bodies(scratch: Path, workload: Workload, kind: str, seconds: float, number: int) -> dict[str, Path]:
     random = np.random.default_rng([number, len(kind)])
-    count = int(MISSES_A_SECOND * (seconds if number else 1))
+    count = int(MISSES_A_SECOND * (seconds if number else WARM_UP_SECONDS))
     queries = workload.queries[random.integers(0, len(workload.queries), count)]
     fresh = (queries + random.normal(0, 0.01, queries.shape)).astype("<f4")
     words = [workload.item(int(at)).text[:30] if kind == "hybrid" else None for at in random.integers(0, len(workload), count)]

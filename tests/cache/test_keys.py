@@ -21,6 +21,12 @@ def test_a_key_is_short_plain_text(tenant: str, parts: list[str]) -> None:
     assert re.fullmatch(r"d\.kind\.v3/[0-9a-f]{64}", key)
 
 
+def test_the_longest_name_on_a_server_fits_memcached() -> None:
+    longest = CacheKeys("d" * 48).key(TenantId("t"), "k" * 48, 999, "part")
+    edition, counter = "~" + "0" * 16, "#"
+    assert len(longest + edition + counter) <= 250
+
+
 @given(st.tuples(st.text(max_size=5), PARTS), st.tuples(st.text(max_size=5), PARTS))
 def test_other_tenants_and_parts_have_other_keys(one: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
     keys = CacheKeys()

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import pytest
 from pymemcache.client.base import Client
+from redis import Redis
 
 from agenthub.cache import fleet as fleet_module
 from agenthub.cache.configuration import CacheSettings, MemcachedSettings
@@ -191,6 +192,43 @@ def test_a_full_server_evicts_and_stays_right() -> None:
         evictions = cache.statistics().evictions
         assert evictions is not None and evictions > 0
     server.destroy()
+
+
+def test_a_value_the_server_has_no_room_for_is_lost_alone() -> None:
+    """A server may take less than we think (-I): nothing old stays in its place, the rest of the batch is kept, nobody is left alone."""
+    server = MemcachedServer(largest_item="512k").start()
+    with opened(server.port) as cache:
+        cache.set_many({key("large"): b"old", key("before"): b"b"}, 60)
+        cache.set_many({key("before"): b"before", key("large"): bytes(600_000), key("after"): b"after"}, 60)
+        assert not cache.add(key("larger"), bytes(600_000), 60)
+        found = cache.get_many([key("large"), key("before"), key("after"), key("larger")])
+        assert found == {key("before"): b"before", key("after"): b"after"}
+        assert cache.statistics().errors == 2
+        assert written(cache, "still used")
+    server.destroy()
+
+
+def test_a_redis_without_room_refuses_writes_and_answers_reads() -> None:
+    redis = RedisServer().start()
+    with opened(redis_url=redis.url()) as cache:
+        assert written(cache, "early")
+        Redis.from_url(redis.url()).config_set("maxmemory", "1mb")  # and the default policy: noeviction
+        cache.set_many({key("late"): bytes(100_000)}, 60)
+        assert cache.get_many([key("early"), key("late")]) == {key("early"): b"early"}
+        assert cache.increment(key("n"), 1, 60) is None
+        assert not cache.add(key("a"), b"v", 60)
+        Redis.from_url(redis.url()).config_set("maxmemory", "100mb")
+        assert written(cache, "again"), "it was never left alone"
+    redis.destroy()
+
+
+@pytest.mark.parametrize(("server", "protocol"), [("memcached-sasl", "ascii"), ("memcached-ascii", "sasl")])
+def test_the_other_log_in_is_said_and_hangs_nobody(cache_servers: dict[str, Daemon], server: str, protocol: Any) -> None:
+    started = time.monotonic()
+    with opened(cache_servers[server].port, username=USERNAME, password=PASSWORD, protocol=protocol) as cache:
+        assert not cache.check()[0].ok
+        assert not written(cache, "v")
+    assert time.monotonic() - started < 5
 
 
 class _Marker:

@@ -94,12 +94,15 @@ class Daemon:
 class MemcachedServer(Daemon):
     """memcached with little memory, the log-in asked for (USERNAME, PASSWORD), and TLS where it is given a certificate."""
 
-    def __init__(self, login: Login = "none", memory_megabytes: int = 64, identity: Identity | None = None) -> None:
+    def __init__(
+        self, login: Login = "none", memory_megabytes: int = 64, identity: Identity | None = None, largest_item: str = "1m"
+    ) -> None:
         super().__init__()
         self.login = login
         self._program = find_program("memcached")
         self._memory = memory_megabytes
         self._identity = identity
+        self._largest_item = largest_item
         if login == "ascii":
             (self.folder / "users").write_text(f"{USERNAME}:{PASSWORD}\n")
         elif login == "sasl":
@@ -110,7 +113,8 @@ class MemcachedServer(Daemon):
         login = {"none": [], "ascii": ["-Y", str(self.folder / "users")], "sasl": ["-S"]}[self.login]
         tls = ["-Z", "-o", f"ssl_chain_cert={self._identity.certificate},ssl_key={self._identity.key}"] if self._identity else []
         place = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
-        return [self._program, *user, *place, "-m", str(self._memory), "-c", "512", *login, *tls]
+        limits = ["-m", str(self._memory), "-I", self._largest_item, "-c", "512"]
+        return [self._program, *user, *place, *limits, *login, *tls]
 
     def _prepare_sasl(self) -> None:
         database = self.folder / "sasldb"

@@ -27,8 +27,8 @@ from agenthub.repositories.knowledge.retention import every_row
 from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation
 from agenthub.storage.contract import ALL, Compare, Storage, Update
 
-ForgetTexts = Callable[[KnowledgeBase, Sequence[str]], None]
-"""Overwrites what caches keep under these texts of the knowledge base."""
+ForgetTexts = Callable[[KnowledgeBase, Sequence[str]], Sequence[str]]
+"""Overwrites what caches keep under these texts of the knowledge base; what remains where, in words."""
 
 _ROUNDS: Final = 5
 _GONE: Final = {"error": {"code": "not_found", "message": "the document was erased"}}
@@ -76,11 +76,11 @@ class Expunger:
         failpoint("erase.removed")
         self._clear_rows(erasure, findings)
         findings.note("vectors kept of frequent questions", 1, HeatRepository(self._storage).clear(base))
-        self._forget_texts(base, findings.texts)
+        kept = self._forget_texts(base, findings.texts)
         findings.note("embedding cache", len(findings.texts), len(findings.texts))
         self._engine.forget_segments(base.id, findings.segments)
         findings.note("memory of this process", len(findings.segments), len(findings.segments))
-        remains = self._storage.shred()
+        remains = [*self._storage.shred(), *kept]
         findings.note("database file", 1, 0)
         failpoint("erase.shredded")
         self._complete(erasure, {"places": findings.places, "remains": [*remains, *_REMAINS]})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api import Api, make_app
-from tests.servers.memcached import MemcachedServer
+from tests.servers.memcached import Daemon, MemcachedServer
 
 SERVICES = "knowledge.*,platform.*"
 
@@ -50,6 +50,17 @@ def test_errors_of_a_dead_server_are_shown_under_their_kind(tmp_path: Path, memc
     assert 'agenthub_cache_errors_total{kind="embedding",reason="failed"}' in text
     api.refused("POST", "/api/embeddings/cache/flush", 503, "cache_unavailable", json={"kind": "result"})
     assert not [event for event in audited(api) if event["action"] == "cache.flush"]
+
+
+def test_a_server_that_can_not_be_used_is_said_in_health_and_does_no_harm(tmp_path: Path, cache_servers: dict[str, Daemon]) -> None:
+    login = {"MEMCACHED_USERNAME": "hub", "MEMCACHED_PASSWORD": "wrong-password"}
+    address = cache_servers["memcached-ascii"].address
+    api = Api(make_app(tmp_path, AGENTHUB_SERVICES=SERVICES, MEMCACHED_SERVERS=address, **login)).login()
+    check = api.get("/api/health")["checks"]["cache"]
+    assert (check["status"], check["required"]) == ("failing", False)
+    assert "refuses this user name and password" in str(check) and "wrong-password" not in str(check)
+    assert api.send("GET", "/api/health/ready").status_code == 200
+    api.post("/api/embeddings", {"texts": ["one"]})
 
 
 def audited(api: Api) -> list[dict[str, Any]]:

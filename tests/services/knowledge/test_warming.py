@@ -160,6 +160,18 @@ def test_an_erase_takes_the_questions_too(deployment: Deployment) -> None:
     assert not heats.get(EVERY_TENANT, base.id).questions
 
 
+def test_an_erase_says_what_a_dead_cache_server_may_keep(tmp_path: Path, memcached: MemcachedServer) -> None:
+    api = Deployment(tmp_path, MEMCACHED_SERVERS=memcached.address).start()
+    key = new_base(api, "The meeting is on Tuesday.")
+    memcached.kill()
+    document = api.get(f"/api/knowledge-bases/{key}/documents")["items"][0]["id"]
+    receipt = api.post(f"/api/knowledge-bases/{key}/documents/{document}/erase", status=202)
+    path = f"/api/knowledge-bases/{key}/erasures/{receipt['id']}"
+    eventually(lambda: api.get(path)["state"] == "done", "the erasure does not complete")
+    assert [line for line in api.get(path)["report"]["remains"] if "cache servers" in line]
+    resources_of(api).close()
+
+
 def test_a_deleted_knowledge_base_is_not_recorded_any_more(deployment: Deployment) -> None:
     api = deployment.start()
     key = new_base(api, "text")
