@@ -16,7 +16,7 @@ class CheckOut(Schema):
     status: Literal["ok", "failing"]
     required: bool
     latency_ms: Annotated[float, Field(ge=0)]
-    reason: Annotated[str | None, Field(description="What kind of error it was; the log has more")]
+    reason: Annotated[str | None, Field(description="What kind of error it was, or what a cache server refused; the log has more")]
     facts: Annotated[dict[str, Any], Field(description="What it is and holds")]
 
 
