@@ -119,22 +119,18 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In a worker, after the fork and before its first request: start what works behind requests."""
-    if resources := _resources(worker):
+    if resources := _extension(worker, "agenthub"):
         resources.begin()
-    if jobs := _jobs(worker):
+    if jobs := _extension(worker, "agenthub_jobs"):
         jobs.start()
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
     """In a worker that ends: stop what it started."""
-    if jobs := _jobs(worker):
+    if jobs := _extension(worker, "agenthub_jobs"):
         jobs.close()
-    if resources := _resources(worker):
+    if resources := _extension(worker, "agenthub"):
         resources.end()
-
-
-def _jobs(worker: Any) -> Any:
-    return getattr(worker.wsgi, "extensions", {}).get("agenthub_jobs")
 
 
 def child_exit(_server: Any, worker: Any) -> None:
@@ -147,9 +143,9 @@ def child_exit(_server: Any, worker: Any) -> None:
         path.unlink(missing_ok=True)
 
 
-def _resources(worker: Any) -> Any:
-    """What the worker's application opened; None where the application is another one, or was not built."""
-    return getattr(getattr(worker, "wsgi", None), "extensions", {}).get("agenthub")
+def _extension(worker: Any, name: str) -> Any:
+    """What the worker's application has under this name; None where the application is another one, or was not built."""
+    return getattr(getattr(worker, "wsgi", None), "extensions", {}).get(name)
 
 
 def on_exit(server: Any) -> None:
