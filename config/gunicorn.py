@@ -56,7 +56,7 @@ class DrainingWorker(ThreadWorker):
         super().set_accept_enabled(enabled)
         if self.alive or enabled:
             return
-        if jobs := _jobs(self):
+        if jobs := _extension(self, "agenthub_jobs"):
             jobs.stop()
         for listener in self.sockets:
             waiting = -1
