@@ -187,11 +187,10 @@ class Resources:
 
         Returns what remains, in words: a server that can't be told now may keep its entries until they expire.
         """
+        remains: list[str] = []
         if "cache" in self.needs and not all(server.ok for server in self.cache.check()):
             days = round(_found("agenthub.cache.policy:EMBEDDING").ttl_seconds / 86_400)
-            remains = (f"entries on cache servers that did not answer, until they expire: vectors of the texts for at most {days} days",)
-        else:
-            remains = ()
+            remains.append(f"entries on cache servers that did not answer, until they expire: vectors of the texts for at most {days} days")
         if "cache" in self.needs:
             self.cached.flush(_found("agenthub.cache.policy:RESULT"))
         if base.embedding_model is not None and "embedders" in self.needs:
