@@ -18,8 +18,9 @@ from agenthub.registry import SERVICES
 from agenthub.repositories.platform.founding import ensure_first_owner
 from agenthub.settings import Settings
 from agenthub.storage.contract import Storage
+from agenthub.storage.migrating import migrate
 from agenthub.storage.open import open_storage
-from agenthub.storage.schema import check_schema, migrate
+from agenthub.storage.schema import check_schema
 from agenthub.variables import VARIABLES
 from agenthub.web.logs import configure_logs
 

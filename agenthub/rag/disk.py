@@ -92,6 +92,13 @@ class Disk:
         """The file's bytes as shared, read-only memory; `length` is above 0."""
         return np.frombuffer(mmap.mmap(descriptor, length, prot=mmap.PROT_READ), dtype=np.uint8)
 
+    def unload(self, data: NDArray[np.uint8]) -> None:
+        """Take the pages of a map out of this process; they come back, from the system's memory, when they are read."""
+        base: object = data.base
+        mapped = base.obj if isinstance(base, memoryview) else base
+        if isinstance(mapped, mmap.mmap):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     def remove_file(self, folder: int, name: str) -> None:
         """Remove one name."""
         os.unlink(name, dir_fd=folder)

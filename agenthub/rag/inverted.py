@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -103,7 +104,7 @@ def open_inverted(data: NDArray[np.uint8], vectors: Vectors, facts: Measured) ->
     return InvertedIndex(lists, vectors, facts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that what is computed from it once can be kept
 class InvertedIndex:
     """An opened index with the vectors it was made of."""
 
@@ -168,12 +169,11 @@ class InvertedIndex:
         rough, rows = self.lists.search(queries, candidates, probes, chosen)
         scores = self._scores(queries, rows)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        lines = np.arange(len(queries))[:, np.newaxis]
-        best, best_rows = scores[lines, order], rows[lines, order]
+        best, best_rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
         if candidates == total:
             return best, best_rows
         doubtful = (rows[:, -1] >= 0) & (best[:, -1] < rough[:, -1] + self._doubt(queries))
-        if np.any(doubtful):
+        if doubtful.any():
             best[doubtful], best_rows[doubtful] = self._judged_again(queries[doubtful], count, probes, 4 * candidates, chosen)
         return best, best_rows
 
@@ -185,13 +185,19 @@ class InvertedIndex:
     def _scores(self, queries: Vectors, rows: Rows) -> Vectors:
         """The true cosine of every candidate; minus infinity for none."""
         # The row -1 is the last one here: a score for nothing, taken away below.
-        scores: Vectors = np.matmul(self.vectors[rows], queries[:, :, np.newaxis])[:, :, 0]
+        scores: Vectors = np.matmul(self.vectors.take(rows, axis=0), queries[:, :, np.newaxis])[:, :, 0]
         if rows[:, -1].min() < 0:  # what is missing stands at the end
             scores[rows < 0] = -np.inf
         return scores
 
     def _doubt(self, queries: Vectors) -> Vectors:
         """By how much codes may misjudge a cosine with each query: rounding errors are even and independent."""
-        steps = self.lists.spread / np.float32(255)
-        doubt: Vectors = np.sqrt((queries * queries) @ (steps * steps) / np.float32(12)) * np.float32(_DEVIATIONS)
+        doubt: Vectors = np.sqrt((queries * queries) @ self._variances)
         return doubt
+
+    @cached_property
+    def _variances(self) -> Vectors:
+        """Of each dimension: what a code's rounding adds to the square of the doubt."""
+        steps = self.lists.spread / np.float32(255)
+        variances: Vectors = steps * steps * np.float32(_DEVIATIONS**2 / 12)
+        return variances

@@ -29,6 +29,9 @@ CROWDED: Final = 24
 """Above so many the smallest are merged whatever their tiers, in time for writers to stay below `MOST_SEGMENTS`."""
 ROOMY: Final = 12
 """How many are left then."""
+_FEW: Final = 3
+_WORTH: Final = 16
+"""At rest up to three segments are left alone if all but the largest make up less than a sixteenth."""
 FULL_CHUNKS: Final = 262_144
 """Segments from this size on are left alone unless there are too many: what one merge may hold in memory."""
 
@@ -41,15 +44,16 @@ class SegmentSize:
     visible_count: int
 
 
-def plan_merge(sizes: Sequence[SegmentSize]) -> tuple[int, ...]:
+def plan_merge(sizes: Sequence[SegmentSize], *, at_rest: bool = False) -> tuple[int, ...]:
     """The places of the segments to merge now, ascending; empty when nothing has to be.
 
     In order: the lowest tier that has `TIER_FACTOR` members, with every tier that this would fill; then the smallest ones
-    above `CROWDED`; then those that are mostly hidden, once that is worth a commit.
+    above `CROWDED`; then those that are mostly hidden, once that is worth a commit; and where nobody writes (`at_rest`), all that
+    one segment can hold, since each one costs every search.
     """
     largest = _full(sizes)
     mergeable = [place for place, size in enumerate(sizes) if size.visible_count < largest]
-    chosen = _full_tier(sizes, mergeable) or _smallest(sizes) or _wasted(sizes)
+    chosen = _full_tier(sizes, mergeable) or _smallest(sizes) or _wasted(sizes) or (_scattered(sizes, mergeable) if at_rest else set())
     empty = {place for place, size in enumerate(sizes) if not size.visible_count} if chosen else set()
     return tuple(sorted({*chosen, *empty}))
 
@@ -99,10 +103,26 @@ def _wasted(sizes: Sequence[SegmentSize]) -> set[int]:
     return wasted if len(wasted) >= TIER_FACTOR or (4 * hidden >= total and hidden >= TIER_FACTOR**3) else set()
 
 
+def _scattered(sizes: Sequence[SegmentSize], mergeable: Sequence[int]) -> set[int]:
+    """The smallest ones that together fit one segment, unless a large one would be written anew for next to nothing."""
+    chosen: list[int] = []
+    total = 0
+    for place in sorted(mergeable, key=lambda place: (sizes[place].visible_count, place)):
+        if total + sizes[place].visible_count > FULL_CHUNKS:
+            break
+        chosen.append(place)
+        total += sizes[place].visible_count
+    if len(chosen) < 2:
+        return set()
+    largest = sizes[chosen[-1]].visible_count
+    return set(chosen) if len(chosen) > _FEW or _WORTH * (total - largest) >= total else set()
+
+
 class Burials:
     """Which chunks the tombstones of one generation hide, asked chunk by chunk."""
 
     def __init__(self, tombstones: Sequence[Tombstone]) -> None:
+        self.tombstones = tuple(tombstones)
         self._newest: dict[tuple[str, str], int] = {}
         for one in tombstones:
             key = (one.kind, one.target_id)

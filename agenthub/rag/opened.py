@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +29,38 @@ _DIMENSIONS: Final = range(1, 8193)
 T = TypeVar("T")
 
 
+class Deferred(Generic[T]):
+    """A part that is made by the first thread that asks for it."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make: Callable[[], T] | None = make
+        self._lock = threading.Lock()
+        self._value: T | None = None
+
+    def get(self) -> T:
+        """The part. Raises: what making it raises; the next one to ask tries again."""
+        if self._make is not None:
+            with self._lock:
+                if self._make is not None:
+                    self._value, self._make = self._make(), None
+        return cast("T", self._value)
+
+
 @dataclass(frozen=True)  # without slots, so that what is made when first asked for can be kept
 class OpenSegment:
-    """An immutable segment in memory. Row `r` means the same in all parts."""
+    """An immutable segment in memory. Row `r` means the same in all parts; keywords are read when first searched for."""
 
     header: SegmentHeader
     index: VectorIndex
     lines: ChunkLines
-    keywords: KeywordIndex
+    words: Deferred[KeywordIndex]
     columns: Columns
     size_bytes: int
+
+    @property
+    def keywords(self) -> KeywordIndex:
+        """What is searched by keyword."""
+        return self.words.get()
 
     @property
     def count(self) -> int:
@@ -79,12 +102,12 @@ class _Opening:
 
     def segment(self) -> OpenSegment:
         index = self._derived(INDEX, self._index, self._rebuilt_index)
-        keywords = self._derived(KEYWORDS, self._keywords, lambda: _indexed(self._lines, self._header.language))
+        words = Deferred(lambda: self._derived(KEYWORDS, self._keywords, lambda: _indexed(self._lines, self._header.language)))
         columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
         # Mapped pages are the system's, which takes them back when it needs them; numbers for each row are ours in any case.
-        parts = index.size_bytes + keywords.size_bytes + columns.size_bytes + self._header.files[CHUNKS].length_bytes
+        parts = index.size_bytes + sum(self._header.files[name].length_bytes for name in (CHUNKS, KEYWORDS, FILTERS))
         size_bytes = (0 if self._volume.mapped else parts) + 12 * self._header.chunk_count + _OBJECTS_BYTES
-        return OpenSegment(self._header, index, self._lines, keywords, columns, size_bytes)
+        return OpenSegment(self._header, index, self._lines, words, columns, size_bytes)
 
     def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
         try:

@@ -101,6 +101,8 @@ def best(places: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> 
 def nearest(live: Sequence[Live | LiveRun], queries: Vectors, count: int, brute_force_fraction: float) -> list[Ranked]:
     """For each query the `count` live rows of highest cosine over all segments: as many as there are, whatever is excluded."""
     found = [_candidates(one, queries, count, brute_force_fraction) for one in live if one.count]
+    if len(found) == 1 and len(queries) == 1:
+        return [_in_order(*found[0], count)]
     if not found:
         return [Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in queries]
     scores = np.clip(np.concatenate([scores for scores, _ in found], axis=1), -1, 1)
@@ -110,7 +112,16 @@ def nearest(live: Sequence[Live | LiveRun], queries: Vectors, count: int, brute_
     return [best(places[at][there[at]], scores[at][there[at]], count) for at in range(len(queries))]
 
 
+def _in_order(scores: Vectors, places: NDArray[np.int64], count: int) -> Ranked:
+    """The best `count` of one segment's answer to one query, which is in order but for equal scores."""
+    only, where = np.minimum(np.maximum(scores[0], -1), 1), places[0]
+    if where.min() < 0:
+        only, where = only[where >= 0], where[where >= 0]
+    order = np.lexsort((where, -only))[:count]
+    return Ranked(where[order], only[order])
+
+
 def _candidates(live: Live | LiveRun, queries: Vectors, count: int, brute_force_fraction: float) -> tuple[Vectors, NDArray[np.int64]]:
     """The best `count` live rows at least of a segment or run, as scores and places; the place -1 stands for none."""
     scores, rows = live.index.nearest(queries, count, live.chosen, brute_force_fraction)
-    return scores, np.where(rows >= 0, rows + live.start, -1)
+    return scores, rows if live.start == 0 else np.where(rows >= 0, rows + live.start, -1)

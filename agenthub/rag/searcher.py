@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from agenthub.rag.query_text import Asked, QueryText
 from agenthub.rag.ranking import Live, LiveRun, Ranked, best, nearest, together
 from agenthub.rag.segment import analyzer_of
 from agenthub.rag.selecting import selected_rows
-from agenthub.rag.vectors import unit_vectors
+from agenthub.rag.vectors import unit_vector
 from agenthub.rag.views import SegmentView
 
 MAX_TOP_K: Final = 100
@@ -87,6 +88,11 @@ class Hit:
     def text(self) -> str:
         """Its text."""
         return self._read.text
+
+    @property
+    def context(self) -> str:
+        """The headings that lead to it; empty when there are none."""
+        return self._read.context
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -196,26 +202,30 @@ class Searcher:
     ) -> None:
         """Answer requests that choose the same rows."""
         number, request = numbered[0]
-        with self._timed("filter"):
-            live = self._live(request.filter)
-            if number in asked and asked[number].restricts:
+        live = self._live(request.filter)
+        if number in asked and asked[number].restricts:
+            with self._timed("narrow"):
                 live = [_narrowed(one, asked[number]) for one in live]
+        semantic: dict[int, Ranked] = {}
         vectored = [(number, request) for number, request in numbered if _uses_vector(request)]
-        with self._timed("vector"):
-            semantic = self._semantic(vectored, together(live, runs), len(found) > 1)
+        if vectored:
+            with self._timed("vector"):
+                semantic = self._semantic(vectored, together(live, runs), len(found) > 1)
         for number, request in numbered:
-            keyword = None
-            if _uses_text(request):
-                with self._timed("keyword"):
-                    keyword = self._keyword(request, asked[number], live, runs)
+            if not _uses_text(request):
+                found[number] = _ranked(request, semantic.get(number), None)
+                continue
+            with self._timed("keyword"):
+                keyword = self._keyword(request, asked[number], live, runs)
             with self._timed("fuse"):
                 found[number] = _ranked(request, semantic.get(number), keyword)
 
     def _live(self, node: FilterNode | None) -> list[Live]:
         if node is None:
             return self._everything
-        # By its text, because equality would mix up 1, 1.0 and true.
-        return self._choices.get(repr(node), lambda: [self._selected(view, node) for view in self._views])
+        with self._timed("filter"):
+            # By its text, because equality would mix up 1, 1.0 and true.
+            return self._choices.get(repr(node), lambda: [self._selected(view, node) for view in self._views])
 
     @cached_property
     def _everything(self) -> list[Live]:
@@ -229,9 +239,8 @@ class Searcher:
         return Live(view, Chosen.of(rows))
 
     def _semantic(self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live | LiveRun], many: bool) -> dict[int, Ranked]:
-        if not numbered:
-            return {}
-        queries = np.concatenate([self._query(request, f"vectors[{number}]" if many else "vector") for number, request in numbered])
+        vectors = [self._query(request, f"vectors[{number}]" if many else "vector") for number, request in numbered]
+        queries = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         depth = max(_depth(request) for _, request in numbered)
         ranked = nearest(live, queries, depth, self._settings.brute_force_fraction)
         return {number: one.head(_depth(request)) for (number, request), one in zip(numbered, ranked, strict=True)}
@@ -241,7 +250,7 @@ class Searcher:
         dimension = self._views[0].segment.header.dimension
         if vector.shape != (dimension,):
             raise InvalidInput(f"this knowledge base's vectors have {dimension} numbers", field=field)
-        return unit_vectors(vector[np.newaxis], field)
+        return unit_vector(vector, field)
 
     def _keyword(self, request: SearchRequest, asked: Asked, live: Sequence[Live], runs: Sequence[Run]) -> Ranked:
         total = self._keyword_ranking.scores(asked.terms, asked.prefixes, runs)
@@ -321,13 +330,18 @@ def _ranked(request: SearchRequest, semantic: Ranked | None, keyword: Ranked | N
         places, totals = fuse((semantic.places, semantic.scores), (keyword.places, keyword.scores))
         order = np.lexsort((places, -totals))[: request.top_k]
         pairs = list(zip(places[order].tolist(), totals[order].tolist(), strict=True))
+    elif semantic is not None:
+        return [_Found(place, score, score, None) for place, score in semantic.head(request.top_k).pairs() if score >= _floor(request)]
     else:
-        side = semantic or keyword
-        pairs = [] if side is None else side.head(request.top_k).pairs()
+        pairs = [] if keyword is None else keyword.head(request.top_k).pairs()
     similar = dict(semantic.pairs()) if semantic is not None else {}
     worded = dict(keyword.pairs()) if keyword is not None else {}
-    floor = -np.inf if request.min_score is None else request.min_score
+    floor = _floor(request)
     return [_Found(place, score, similar.get(place), worded.get(place)) for place, score in pairs if score >= floor]
+
+
+def _floor(request: SearchRequest) -> float:
+    return -math.inf if request.min_score is None else request.min_score
 
 
 def _position(chunk: Chunk) -> float:

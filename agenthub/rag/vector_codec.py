@@ -28,7 +28,8 @@ def decode_vector(value: str | Sequence[float], dimension: int, field: str) -> N
             vector = np.asarray(value, dtype=np.float64).astype(np.float32)
     if vector.shape != (dimension,):
         raise InvalidInput(f"should have {dimension} numbers, has {vector.size}", field=field)
-    if not np.isfinite(vector).all() or not vector.any():
+    square = float(vector @ vector)
+    if not 0 < square < np.inf and (not np.isfinite(vector).all() or not vector.any()):  # the square may leave float32's range
         raise InvalidInput("should be finite and not all zero", field=field)
     return vector
 

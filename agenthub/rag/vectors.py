@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,19 @@ def unit_vectors(vectors: Vectors, field: str = "items[{}].vector") -> Vectors:
                 units = units.copy()
             units[start : start + _BLOCK_ROWS] = scaled
     return units
+
+
+def unit_vector(vector: Vectors, field: str) -> Vectors:
+    """One vector as `unit_vectors` gives it, shape (1, dimension), for a fraction of the cost.
+
+    Raises: InvalidInput, naming `field`, when it has NaN, infinity or only zeros.
+    """
+    wide = vector.astype(np.float64)
+    length = math.sqrt(float(wide @ wide))
+    if not 0 < length < math.inf:
+        return unit_vectors(vector[np.newaxis], field)  # which says what is wrong
+    unit: Vectors = vector if abs(length - 1) <= _UNIT_TOLERANCE else (wide / length).astype(np.float32)
+    return np.ascontiguousarray(unit, dtype=np.float32)[np.newaxis]
 
 
 def _scaled(block: Vectors, start: int, field: str) -> Vectors:

@@ -61,7 +61,9 @@ class Volume:
     def __init__(self, root: Path, *, mapping: Mapping = "auto", free_space_floor_bytes: int = 64 * MIB, disk: Disk | None = None) -> None:
         self.root = root
         self._mapping = mapping
-        self._floor_bytes = free_space_floor_bytes
+        self.floor_bytes = free_space_floor_bytes
+        self.plain = disk is None
+        """Whether another process that opens the same folder works on the same files in the same way."""
         self._disk = disk or Disk()
         self._durable: set[tuple[str, ...]] = set()
         self._kind: str | None = None
@@ -284,7 +286,7 @@ class Volume:
 
     def _require_space(self, folder: int, length_bytes: int) -> None:
         free_bytes, total_bytes = self._disk.free(folder)
-        floor = min(self._floor_bytes, int(total_bytes * _FLOOR_FRACTION))
+        floor = min(self.floor_bytes, int(total_bytes * _FLOOR_FRACTION))
         if total_bytes and free_bytes - length_bytes < floor:
             raise OSError(errno.ENOSPC, "less than the reserved space would be left")
 
@@ -338,6 +340,8 @@ class Volume:
         except OSError as error:
             raise _translated(error, ref.name) from error
         self._check(data, ref)
+        if mapped:
+            self._disk.unload(data)  # reading all of it for the hash says nothing about what is needed
         return data
 
     def _bytes_of(self, folder: int, name: str, ref: FileRef, *, mapped: bool) -> NDArray[np.uint8]:

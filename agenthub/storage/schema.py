@@ -1,19 +1,16 @@
-"""The schema of a storage: migrate it, ask for its revision, refuse to serve without it."""
+"""What revision a database's schema has, and whether this release can serve from it. `migrating.py` changes it, and loads Alembic."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Storage, Table
@@ -22,25 +19,10 @@ from agenthub.storage.sql.tables import metadata_for
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 VERSIONS: Final = MIGRATIONS / "versions"
+_REVISION: Final = re.compile(r"([0-9]{4})_\w+\.py\Z")
+_VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 _log = logging.getLogger("agenthub.storage")
-
-
-def migrate(storage: Storage, versions: Path = VERSIONS) -> str | None:
-    """Bring the schema to the newest revision and return it; safe to run from several processes at once.
-
-    A schema newer than this code is left alone. Raises: StorageUnavailable when the database can't be reached or refuses.
-    """
-    if not isinstance(storage, SqlStorage):
-        return None
-    with _session(storage) as connection:
-        present = _revision(connection)
-        if _is_newer(present, versions):
-            _log.warning("schema revision %s is newer than this release; left as it is", present)
-            return present
-        connection.commit()
-        command.upgrade(_config(connection, versions), "head")
-        return _revision(connection)
 
 
 def schema_revision(storage: Storage) -> str | None:
@@ -50,7 +32,7 @@ def schema_revision(storage: Storage) -> str | None:
     """
     if not isinstance(storage, SqlStorage):
         return None
-    return storage.read(_revision)
+    return storage.read(revision_of)
 
 
 def check_schema(storage: Storage, versions: Path = VERSIONS) -> None:
@@ -59,84 +41,52 @@ def check_schema(storage: Storage, versions: Path = VERSIONS) -> None:
     A newer schema is accepted with a warning: while a release rolls out, old processes run beside new ones, and migrations
     only add. Raises: StorageUnavailable, saying what to run, when PostgreSQL is not migrated.
     """
-    if storage.backend == "sqlite":
-        migrate(storage, versions)
+    if not isinstance(storage, SqlStorage):
         return
-    present, wanted = schema_revision(storage), _head(versions)
-    if not isinstance(storage, SqlStorage) or present == wanted:
+    present, wanted = schema_revision(storage), head_of(versions)
+    if present == wanted:
         return
-    if not _is_newer(present, versions):
+    if is_newer(present, versions):
+        _log.warning("schema revision %s is newer than this release's %s", present, wanted)
+    elif storage.backend == "sqlite":
+        import_module("agenthub.storage.migrating").migrate(storage, versions)  # a fifth of a start, so loaded only here
+    else:
         raise StorageUnavailable(f"the database is at schema revision {present or 'none'}, this release needs {wanted}: run `make migrate`")
-    _log.warning("schema revision %s is newer than this release's %s", present, wanted)
 
 
 def create_tables(storage: Storage, tables: Iterable[Table]) -> None:
     """Create tables outside of any migration, for tests; memory needs none."""
     if isinstance(storage, SqlStorage):
-        with _reached(), storage.engine.begin() as connection:
+        with reached(), storage.engine.begin() as connection:
             metadata_for(tables).create_all(connection)
 
 
-def differences(storage: Storage, tables: Iterable[Table]) -> list[str]:
-    """What a migration would still have to change so that the database has exactly these tables; empty when nothing."""
-    if not isinstance(storage, SqlStorage):
-        return []
-    with _reached(), storage.engine.connect() as connection:
-        changes = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": False}), metadata_for(tables))
-    return [repr(change) for change in changes]
+def revisions_of(versions: Path) -> list[str]:
+    """The revisions there are, oldest first: their files begin with their numbers."""
+    return sorted(found[1] for path in versions.iterdir() if (found := _REVISION.match(path.name)))
 
 
-def draft(storage: Storage, tables: Iterable[Table], message: str, versions: Path = VERSIONS) -> Path | None:
-    """Write the revision that takes a migrated database to these tables; None when it has them already."""
-    if not isinstance(storage, SqlStorage) or not differences(storage, tables):
+def head_of(versions: Path) -> str | None:
+    """The newest revision."""
+    return next(reversed(revisions_of(versions)), None)
+
+
+def is_newer(revision: str | None, versions: Path) -> bool:
+    """Whether a database's revision is one that this release does not know."""
+    return revision is not None and revision not in revisions_of(versions)
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """The revision that the database says it has."""
+    if not sa.inspect(connection).has_table(_VERSION.name):
         return None
-    number = f"{len(list(versions.glob('[0-9]*.py'))) + 1:04d}"
-    with _session(storage) as connection:
-        config = _config(connection, versions)
-        config.attributes["metadata"] = metadata_for(tables)
-        script = command.revision(config, message, autogenerate=True, rev_id=number)
-    path = getattr(script, "path", None)
-    return Path(path) if path else None
-
-
-def _config(connection: sa.Connection, versions: Path) -> Config:
-    config = Config()
-    config.set_main_option("script_location", _escaped(MIGRATIONS))
-    config.set_main_option("version_locations", _escaped(versions))
-    config.set_main_option("path_separator", "newline")
-    config.attributes["connection"] = connection
-    return config
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("%", "%%")
-
-
-def _scripts(versions: Path) -> ScriptDirectory:
-    return ScriptDirectory(str(MIGRATIONS), version_locations=[str(versions)])
-
-
-def _head(versions: Path) -> str | None:
-    return _scripts(versions).get_current_head()
-
-
-def _is_newer(revision: str | None, versions: Path) -> bool:
-    known = {script.revision for script in _scripts(versions).walk_revisions()}
-    return revision is not None and revision not in known
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    found: str | None = connection.execute(sa.select(_VERSION.c.version_num)).scalar()
+    return found
 
 
 @contextmanager
-def _session(storage: SqlStorage) -> Iterator[sa.Connection]:
-    with _reached(), storage.dialect.migration_session(storage.engine) as connection:
-        yield connection
-
-
-@contextmanager
-def _reached() -> Iterator[None]:
+def reached() -> Iterator[None]:
+    """Turn the driver's errors into ours. Raises: StorageUnavailable."""
     try:
         yield
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:

@@ -29,6 +29,7 @@ class Schema(BaseModel):
         hide_input_in_errors=True,
         json_schema_serialization_defaults_required=True,
         protected_namespaces=(),
+        defer_build=True,  # built when first used: a third of a start
     )
 
 

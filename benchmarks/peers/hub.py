@@ -52,22 +52,28 @@ class AgentHub(HttpPeer):
         login = {"email": "benchmark@agenthub.invalid", "password": self._password}
         self.token = Client(self.port).post("/api/auth/login", login)["session_token"]
         client = Client(self.port, self.token)
-        created = client.post("/api/knowledge-bases", {"name": "benchmark", "embedding_model": None, "dimension": DIMENSION})
+        asked = {"name": "benchmark", "embedding_model": None, "dimension": DIMENSION, "retained_generations": 0}  # peers keep no history
+        created = client.post("/api/knowledge-bases", asked)
         self._base = f"/api/knowledge-bases/{created['id']}"
         return self.fill(f"{self._base}/chunks", _chunks(workload), workload)
 
     def settle(self) -> None:
-        """Upkeep until nothing is due: merges small segments, and removes their files without the usual day of grace."""
-        command = [sys.executable, "-m", "agenthub.cli", "kb", "maintain", "--grace-seconds", "1", "--orphan-grace-seconds", "1"]
+        """What an operator does after a bulk load: merge what rests, and upkeep until nothing is due, without the usual day of grace."""
+        while self._upkeep("merge", "--at-rest"):
+            pass
         for _ in range(_UPKEEPS):
-            ended = subprocess.run(
-                command, cwd=ROOT, env=self.command()[1], capture_output=True, text=True, timeout=SETTLE_SECONDS, check=False
-            )
-            if ended.returncode:
-                raise BenchmarkFailure(f"upkeep failed: {ended.stderr[-1500:]}")
-            if not ended.stdout.strip():
+            if not self._upkeep("maintain", "--grace-seconds", "1", "--orphan-grace-seconds", "1"):
                 return
             time.sleep(1.5)
+
+    def _upkeep(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "agenthub.cli", "kb", *arguments]
+        ended = subprocess.run(
+            command, cwd=ROOT, env=self.command()[1], capture_output=True, text=True, timeout=SETTLE_SECONDS, check=False
+        )
+        if ended.returncode:
+            raise BenchmarkFailure(f"upkeep failed: {ended.stderr[-1500:]}")
+        return ended.stdout.strip()
 
     def tune(self, workload: Workload) -> Tuned:
         """AgentHub has nothing to tune here: it chooses its index by measured recall itself."""

@@ -27,7 +27,7 @@ from agenthub.rag.volume import Volume
 from agenthub.repositories.knowledge.inspecting import Inspections
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.storage.configuration import StorageSettings
-from agenthub.storage.schema import migrate
+from agenthub.storage.migrating import migrate
 from agenthub.storage.sql.sqlite import open_sqlite
 from tests.faults.figures import Figures
 from tests.faults.shutdown import LoopFileSystem

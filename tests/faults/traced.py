@@ -14,7 +14,7 @@ from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.volume import Volume
 from agenthub.repositories.knowledge.inspecting import Inspections
 from agenthub.storage.configuration import StorageSettings
-from agenthub.storage.schema import migrate
+from agenthub.storage.migrating import migrate
 from agenthub.storage.sql.sqlite import open_sqlite
 from tests.repositories.knowledge.world import World
 

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agenthub.rag.engine import Tombstone
 from agenthub.rag.manifest import Manifest, SegmentEntry, Span
@@ -92,3 +94,22 @@ def test_a_burial_hides_copies_that_cover_less() -> None:
     assert burials.hide(alone, 6)
     assert not burials.hide(alone, 7)
     assert not burials.hide(Chunk("y", "e", "", {}), 0)
+
+
+def test_at_rest_all_that_one_segment_holds_becomes_one() -> None:
+    assert plan_merge(sizes(64_000, 8_000, 8_000, 1_000)) == ()
+    assert plan_merge(sizes(64_000, 8_000, 8_000, 1_000), at_rest=True) == (0, 1, 2, 3)
+    assert plan_merge(sizes(64_000), at_rest=True) == ()
+    assert plan_merge(sizes(64_000, 10), at_rest=True) == ()  # not for next to nothing
+    assert plan_merge(sizes(200_000, 100_000, 50_000), at_rest=True) == (1, 2)
+
+
+@given(st.lists(st.integers(1, 400_000), max_size=60))
+def test_rest_comes_to_an_end(counts: list[int]) -> None:
+    left = list(counts)
+    for _ in range(len(counts) + 1):
+        places = plan_merge(sizes(*left), at_rest=True)
+        if not places:
+            return
+        left = [count for place, count in enumerate(left) if place not in places] + [sum(left[place] for place in places)]
+    raise AssertionError(left)

@@ -220,7 +220,9 @@ def test_an_empty_knowledge_base_answers_nothing(tmp_path: Path) -> None:
     assert base.searcher().search([SearchRequest("x", np.ones(DIMENSION, np.float32), "hybrid", 5)]) == [[]]
     assert base.searcher().document_chunks("d") == []
     base.append(chunks(2), vectors(2, 0))
-    base.searcher().search([SearchRequest("river", vectors(1, 3)[0], "hybrid", 5)])
+    base.searcher().search(
+        [SearchRequest("river", vectors(1, 3)[0], "hybrid", 5, parse_filter({"field": "absent", "op": "exists", "value": False}))]
+    )
     assert set(observer.timed) == {"open", "vector", "keyword", "filter", "fuse", "fetch"}
     base.delete(document="c-doc0")
     assert base.searcher().search([SearchRequest("x", None, "keyword", 5)]) == [[]]

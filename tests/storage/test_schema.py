@@ -14,8 +14,9 @@ import pytest
 
 from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Insert, Storage, Table
+from agenthub.storage.migrating import differences, migrate
 from agenthub.storage.migrations import draft
-from agenthub.storage.schema import check_schema, differences, migrate, schema_revision
+from agenthub.storage.schema import check_schema, schema_revision
 from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, THINGS, A, thing
 from tests.servers.postgresql import create_database
 

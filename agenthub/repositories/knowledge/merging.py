@@ -15,7 +15,8 @@ from agenthub.core.errors import GenerationConflict, MissingFile
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
-from agenthub.rag.merging import Burials, Rewriting, SegmentSize, plan_merge, rewrite_segments
+from agenthub.rag.merging import Burials, Rewriting, SegmentSize, plan_merge
+from agenthub.rag.merging_apart import rewrite_apart
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Staging
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import ChangeKind
@@ -53,27 +54,27 @@ class Merges:
         self._operation = operation
         self._snapshots = Snapshots(storage, engine)
 
-    def due(self, base: KnowledgeBase) -> bool:
+    def due(self, base: KnowledgeBase, *, at_rest: bool = False) -> bool:
         """Whether a look at the manifest alone calls for a merge: cheap enough to be asked after every commit."""
         manifest = self._engine.read_manifest(base.id, base.pointer)
-        return bool(plan_merge([SegmentSize(entry.chunk_count, entry.chunk_count) for entry in manifest.segments]))
+        return bool(plan_merge([SegmentSize(entry.chunk_count, entry.chunk_count) for entry in manifest.segments], at_rest=at_rest))
 
-    def merge(self, base: KnowledgeBase) -> Merged | None:
+    def merge(self, base: KnowledgeBase, *, at_rest: bool = False) -> Merged | None:
         """Make the one merge that the plan wants now; None when it wants none, or another was faster.
 
         Raises: NotFound when the knowledge base was deleted; CorruptFile naming what is damaged; VolumeFull; VolumeUnavailable.
         """
         try:
-            return self._merge(base)
+            return self._merge(base, at_rest)
         except MissingFile:
             if KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id).pointer == base.pointer:
                 raise
             return None  # what was to be merged is merged and collected
 
-    def _merge(self, base: KnowledgeBase) -> Merged | None:
+    def _merge(self, base: KnowledgeBase, at_rest: bool) -> Merged | None:
         manifest = self._engine.read_manifest(base.id, base.pointer)
         visible = self._snapshots.at(base).visible_counts
-        places = plan_merge([SegmentSize(e.chunk_count, v) for e, v in zip(manifest.segments, visible, strict=True)])
+        places = plan_merge([SegmentSize(e.chunk_count, v) for e, v in zip(manifest.segments, visible, strict=True)], at_rest=at_rest)
         if not places:
             return None
         inputs = [manifest.segments[place] for place in places]
@@ -97,7 +98,7 @@ class Merges:
         try:
             with commits.staging(base) as staging:
                 language, volume = base.language, self._engine.volume
-                output = rewrite_segments(volume, base.id, inputs, burials, signature=base.signature, language=language)
+                output = rewrite_apart(volume, base.id, inputs, burials, signature=base.signature, language=language)
                 staging.segments += [output] if output else []
                 rewriting = Rewriting(tuple(inputs), output, base.generation, tuple(clear), manifest.revoked)
                 failpoint("merge.written")

@@ -1,8 +1,8 @@
 """Which old generations of a knowledge base are kept, so that they can be searched, compared, exported and restored.
 
 A generation is kept while fewer than `retained_generations` newer ones exist and it was replaced less than `retained_seconds`
-ago; the current one and the one before always are. Pins keep theirs however old. An erase is the end of everything before it,
-pins included: what was erased must not come back.
+ago; the current one always is, and the one before unless `retained_generations` is 0. Pins keep theirs however old. An erase is
+the end of everything before it, pins included: what was erased must not come back.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from agenthub.repositories.knowledge.ledger import OPERATIONS, PINS, KnowledgeOp
 from agenthub.storage.contract import MAX_PAGE, And, Compare, DbNow, Filter, Or, Order, Query, Row, Storage, Table
 
 _NEWEST: Final = (Order("generation", descending=True),)
-_ALWAYS: Final = 2
-"""The current generation and the one before, so that the newest change can be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,8 @@ class Retention:
         """What is kept now of a knowledge base whose row says this."""
         erased = self._erased(base)
         first = max(base.generation - base.retained_generations, self._first_by_age(base, now))
-        first = max(min(first, base.generation - _ALWAYS + 1), erased, 1)
+        always = base.generation - min(1, base.retained_generations)  # so that the newest change can be undone, where history is kept
+        first = max(min(first, always), erased, 1)
         return Retained(first, base.generation, tuple(pin for pin in self.pins(base) if pin.generation >= erased))
 
     def pins(self, base: KnowledgeBase) -> Iterator[Pin]:

@@ -29,6 +29,7 @@ from agenthub.storage.contract import MAX_PAGE, Query, Storage
 BUSY_SEGMENTS: Final = 100
 """With so many segments writers have to wait for merging."""
 _BUSY_SECONDS: Final = 2.0
+_REST_SECONDS: Final = 600.0
 _COLLECT_SECONDS: Final = 600.0
 _CLOSING_SECONDS: Final = 5.0
 _log = logging.getLogger("agenthub.upkeep")
@@ -73,12 +74,16 @@ class Upkeep:
         if len(self._engine.read_manifest(base.id, base.pointer).segments) >= BUSY_SEGMENTS:
             raise RateLimited("so many small writes are being merged; try again", retry_after_seconds=_BUSY_SECONDS)
 
-    def merge(self, base: KnowledgeBase) -> list[Merged]:
-        """Merge until the plan wants no more; empty while another maintainer is at it."""
-        if not self._merges.due(base):
+    def merge(self, base: KnowledgeBase, *, at_rest: bool = False) -> list[Merged]:
+        """Merge until the plan wants no more, `at_rest` as if nobody were going to write; empty while another maintainer is at it."""
+        if not self._merges.due(base, at_rest=at_rest):
             return []
         with self._leases.taken(base) as lease:
-            return self._merged(base, lease) if lease else []
+            return self._merged(base, lease, at_rest) if lease else []
+
+    def rests(self, base: KnowledgeBase) -> bool:
+        """Whether nobody wrote to it for a while."""
+        return (self.storage.now() - base.updated_at).total_seconds() >= _REST_SECONDS
 
     def erase(self, base: KnowledgeBase) -> tuple[int, int]:
         """Finish what erasures asked for: how many are done, and how many have to wait."""
@@ -109,7 +114,8 @@ class Upkeep:
         base = self._bases.find(EVERY_TENANT, kb_id)
         if base is not None:
             done.erased, done.waiting = self.erase(base)
-            done.merged = self.merge(self._bases.get(EVERY_TENANT, kb_id))
+            latest = self._bases.get(EVERY_TENANT, kb_id)
+            done.merged = self.merge(latest, at_rest=self.rests(latest))
             done.pruned = self.prune(self._bases.get(EVERY_TENANT, kb_id))
         done.collected = self.collect(kb_id)
         return done
@@ -127,10 +133,10 @@ class Upkeep:
             after = (rows[-1]["id"],)
         yield from (name for name in self._engine.volume.knowledge_bases() if name not in seen)
 
-    def _merged(self, base: KnowledgeBase, lease: Lease) -> list[Merged]:
+    def _merged(self, base: KnowledgeBase, lease: Lease, at_rest: bool) -> list[Merged]:
         done: list[Merged] = []
         for _ in range(MOST_ROUNDS):
-            merged = self._merges.merge(self._bases.get(base.tenant_id, base.id))
+            merged = self._merges.merge(self._bases.get(base.tenant_id, base.id), at_rest=at_rest)
             if merged is None or not self._leases.renew(lease):
                 break
             done.append(merged)

@@ -13,7 +13,8 @@ from flask import Flask
 
 from agenthub.storage.configuration import StorageSettings
 from agenthub.storage.contract import Table
-from agenthub.storage.schema import VERSIONS, draft, migrate
+from agenthub.storage.migrating import draft, migrate
+from agenthub.storage.schema import VERSIONS
 from agenthub.storage.sql.sqlite import open_sqlite
 
 

@@ -1,4 +1,4 @@
-"""Run by Alembic, never imported: takes its connection and schema from `agenthub.storage.schema`."""
+"""Run by Alembic, never imported: takes its connection and schema from `agenthub.storage.migrating`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -11,6 +11,24 @@ from agenthub.storage.contract import Column, ColumnType, Row, Table
 from agenthub.storage.sql.tables import column_type
 
 Convert = Callable[[Any], Any] | None
+Parameters = Mapping[str, str | int | None]
+_CONVERTED_ROWS: Final = 512
+
+
+class Reader(Protocol):
+    """A quick way to the database for single statements that only read."""
+
+    def rows(self, text: str, values: Any, /) -> list[tuple[Any, ...]]:
+        """The statement's rows as the driver gives them. Raises: an error of the driver."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections; it can be used again."""
+        ...
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        ...
 
 
 class PreparedRead:
@@ -24,15 +42,37 @@ class PreparedRead:
         self._order: Sequence[str] | None = compiled.positiontup
         self._dialect = dialect
         self._columns: list[tuple[str, Convert]] = [(column.name, _conversion(column.type, dialect)) for column in columns]
+        self._converted: dict[tuple[Any, ...], Row] = {}
 
-    def rows(self, connection: sa.Connection, parameters: Mapping[str, str | int | None]) -> list[Row]:
+    def quick_rows(self, reader: Reader, parameters: Parameters) -> list[Row] | None:
+        """The rows for these parameters, or None when the reader fails: then `rows` knows why, or can.
+
+        The database is asked every time; what it says a second time is the same row object, converted once. Rows are read only.
+        """
+        try:
+            found = reader.rows(self._text, self._values(parameters))
+        except self._errors:
+            return None
+        return [self._known(values) for values in found]
+
+    def _known(self, values: tuple[Any, ...]) -> Row:
+        row = self._converted.get(values)
+        if row is None:
+            if len(self._converted) >= _CONVERTED_ROWS:
+                self._converted.clear()
+            row = self._converted[values] = self._row(values)
+        return row
+
+    def _values(self, parameters: Parameters) -> Any:
+        values = {**self._fixed, **parameters}
+        return values if self._order is None else [values[name] for name in self._order]
+
+    def rows(self, connection: sa.Connection, parameters: Parameters) -> list[Row]:
         """The rows for these parameters.
 
         Raises: sa.exc.DBAPIError, as a statement run by SQLAlchemy does.
         """
-        values: Any = {**self._fixed, **parameters}
-        if self._order is not None:
-            values = [values[name] for name in self._order]
+        values = self._values(parameters)
         cursor = connection.connection.cursor()
         try:
             cursor.execute(self._text, values)
@@ -66,8 +106,20 @@ def prepared_get(table: Table, target: sa.Table, dialect: sa.Dialect, *, of_tena
 
 
 def _conversion(kind: ColumnType, dialect: sa.Dialect) -> Convert:
-    """What makes a value of the driver's; texts and numbers are what they should be on both databases."""
-    if kind in (ColumnType.TEXT, ColumnType.INTEGER, ColumnType.REAL):
-        return None
-    convert: Convert = column_type(kind).dialect_impl(dialect).result_processor(dialect, None)
+    """What makes a value of the driver's; texts are what they should be on both databases."""
+    if kind in _NUMBERS:
+        return _NUMBERS[kind]
+    convert: Convert = None if kind is ColumnType.TEXT else column_type(kind).dialect_impl(dialect).result_processor(dialect, None)
     return convert
+
+
+def _whole(value: Any) -> Any:
+    return value if value is None else int(value)
+
+
+def _real(value: Any) -> Any:
+    return value if value is None else float(value)
+
+
+_NUMBERS: Final[Mapping[ColumnType, Convert]] = {ColumnType.INTEGER: _whole, ColumnType.REAL: _real}
+"""PostgreSQL gives sums and averages as decimals."""

@@ -25,6 +25,7 @@ from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import Conflict, Connect, Failure, Locked, Outcome, SqlDialect, Ticket, taken, unavailable
 from agenthub.storage.sql.engine import make_engine
 from agenthub.storage.sql.limits import remaining_seconds
+from agenthub.storage.sql.sqlite_reader import SqliteReader
 from agenthub.storage.sql.tables import Instant, TableSet
 
 BUSY_SECONDS: Final = 5.0
@@ -36,11 +37,12 @@ _COLUMN: Final = re.compile(r"(\w+)\.(\w+)")
 
 def open_sqlite(settings: StorageSettings, app: Flask) -> SqlStorage:
     """The storage over the app's engine; nothing is opened yet."""
-    url = sa.URL.create("sqlite", database=str(sqlite_path(settings.url)))
+    path = sqlite_path(settings.url)
+    url = sa.URL.create("sqlite", database=str(path))
     arguments = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
     engine = make_engine(app, url, {"connect_args": arguments}, settings)
     install(engine)
-    return SqlStorage(engine, SqliteDialect())
+    return SqlStorage(engine, SqliteDialect(), SqliteReader(Path(path)))
 
 
 def install(engine: sa.Engine) -> None:

@@ -11,7 +11,9 @@ from agenthub.rag.chunking import DEFAULT_CHARACTERS, DEFAULT_OVERLAP, MAX_CHARA
 from agenthub.repositories.knowledge.knowledge_bases import RETAINED_GENERATIONS, RETAINED_SECONDS
 from agenthub.web.schema import Id, Name, PageQuery, Schema, Text
 
-RetainedGenerations = Annotated[int, Field(ge=1, le=10_000, description="how many generations back one can go")]
+RetainedGenerations = Annotated[
+    int, Field(ge=0, le=10_000, description="how many generations back one can go; 0 keeps the current one only")
+]
 RetainedSeconds = Annotated[int, Field(ge=0, le=10 * 366 * 86_400, description="for how long after it was replaced a generation is kept")]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import orjson
 from numpy import float32
 from numpy.typing import NDArray
 
@@ -14,12 +12,13 @@ from agenthub.core.errors import InvalidInput
 from agenthub.core.types import TenantId
 from agenthub.rag.filters import parse_filter
 from agenthub.rag.query_text import QueryText
-from agenthub.rag.searcher import Hit, Searcher, SearchRequest
+from agenthub.rag.searcher import Searcher, SearchRequest
 from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.resources import Resources
+from agenthub.services.knowledge.similarity_search.hits import hits_json
 from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
 
 
@@ -59,13 +58,11 @@ def _name(base: KnowledgeBase, body: Search) -> tuple[str, ...]:
 
 def _computed(resources: Resources, base: KnowledgeBase, searcher: Searcher, body: Search) -> tuple[int, bytes]:
     mode, requests = _requests(resources, base, body)
-    results = [[_hit(hit, body.include) for hit in hits] for hits in searcher.search(requests)]
-    answer: dict[str, Any] = {"generation": searcher.generation, "mode": mode}
+    results = [hits_json(hits, body.include) for hits in searcher.search(requests)]
+    head = b'{"generation":%d,"mode":"%b",' % (searcher.generation, mode.encode())
     if body.query is not None or body.vector is not None:
-        answer["hits"] = results[0]
-    else:
-        answer["results"] = [{"hits": hits} for hits in results]
-    return searcher.generation, orjson.dumps(answer)
+        return searcher.generation, b'%b"hits":%b}' % (head, results[0])
+    return searcher.generation, b'%b"results":[%b]}' % (head, b",".join(b'{"hits":%b}' % hits for hits in results))
 
 
 def _check_shape(body: Search) -> None:
@@ -134,15 +131,3 @@ def _check_mode(base: KnowledgeBase, mode: Mode, texts: Sequence[str] | None, ve
         raise InvalidInput(f"{mode} search needs a text", field="query")
     if mode != "keyword" and vectors is None and base.embedding_model is None:
         raise InvalidInput(f"{mode} search needs a vector: this knowledge base has no model", field="vector")
-
-
-def _hit(hit: Hit, include: Sequence[str]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"chunk_id": hit.id, "document_id": hit.document_id, "score": hit.score}
-    if "text" in include:
-        answer["text"] = hit.text
-    if "metadata" in include:
-        answer["metadata"] = hit.metadata
-    if "scores" in include:
-        answer["semantic_score"] = hit.semantic_score
-        answer["keyword_score"] = hit.keyword_score
-    return answer

@@ -49,12 +49,16 @@ class Search(Schema):
 
 
 class HitOut(Schema):
-    """A chunk that matches. `score` is the cosine for `semantic`, BM25 for `keyword`, and 0..1 for `hybrid`."""
+    """A chunk that matches. `score` is the cosine for `semantic`, BM25 for `keyword`, and 0..1 for `hybrid`.
+
+    `context` is the path of titles and headings that leads to the text, where there is one.
+    """
 
     chunk_id: str
     document_id: str | None
     score: float
     text: str | None = None
+    context: str | None = None
     metadata: dict[str, Any] | None = None
     semantic_score: float | None = None
     keyword_score: float | None = None
