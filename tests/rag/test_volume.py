@@ -15,7 +15,8 @@ from agenthub.rag.references import FileRef
 from agenthub.rag.volume import Volume
 from tests.rag.fault_volume import Fault, FaultDisk, fault_volume
 
-KB = new_id()
+KB = "01m889fbjwjt2brbx9wd41v3c7"
+RANDOM = "dmjyr478csyxjm7zac6gthqtjx"
 DATA = os.urandom(40_000)
 
 
@@ -55,18 +56,18 @@ def test_a_name_is_never_written_twice(volume: Volume) -> None:
         "x",
         "../x",
         "originals/..",
-        f"originals/{random_name()}/../x",
-        f"/originals/{random_name()}",
-        f"originals/{random_name()}\n",
-        f"originals/{random_name()}\0",
-        f"originals\\{random_name()}",
-        f"originals/{random_name().upper()}A",
-        f"manifests/1-{random_name()}.json.tmp",
-        f"manifests/..-{random_name()}.json",
-        f"segments/{random_name()}/other.bin",
-        f"segments/../{random_name()}",
+        f"originals/{RANDOM}/../x",
+        f"/originals/{RANDOM}",
+        f"originals/{RANDOM}\n",
+        f"originals/{RANDOM}\0",
+        f"originals\\{RANDOM}",
+        f"originals/{RANDOM.upper()}A",
+        f"manifests/1-{RANDOM}.json.tmp",
+        f"manifests/..-{RANDOM}.json",
+        f"segments/{RANDOM}/other.bin",
+        f"segments/../{RANDOM}",
         "originals/" + "a" * 300,
-        "originals/．．/" + random_name(),
+        "originals/．．/" + RANDOM,
     ],
 )
 def test_hostile_names_touch_nothing(tmp_path: Path, name: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 
-from agenthub.core.ids import new_id
 from agenthub.web.guard import UndeclaredView, install_guard
 
 
@@ -57,7 +56,10 @@ def test_the_scheme_is_read_in_any_case(world: Any) -> None:
     assert world.client().get("/api/notes", headers={"Authorization": f"bEARER  {token}"}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/api/notes/x", "/api/notes/..%2f..%2fetc", f"/api/notes/{new_id().upper()}", f"/api/notes/{new_id()}"])
+MISSING = "01m889de7vb8m7eqghehgrwdep"
+
+
+@pytest.mark.parametrize("path", ["/api/notes/x", "/api/notes/..%2f..%2fetc", f"/api/notes/{MISSING.upper()}", f"/api/notes/{MISSING}"])
 def test_ids_that_are_none_and_ids_that_are_missing_are_the_same_404(world: Any, path: str) -> None:
     answer = world.client().get(path, headers=world.owner)
     assert answer.status_code == 404

@@ -43,11 +43,17 @@ class PreparedRead:
         self._dialect = dialect
         self._columns: list[tuple[str, Convert]] = [(column.name, _conversion(column.type, dialect)) for column in columns]
         self._converted: dict[tuple[Any, ...], Row] = {}
+        converting = enumerate(self._columns)
+        self._json = [
+            (place, name, convert)
+            for place, (name, convert) in converting
+            if convert is not None and columns[place].type is ColumnType.JSON
+        ]
 
     def quick_rows(self, reader: Reader, parameters: Parameters) -> list[Row] | None:
         """The rows for these parameters, or None when the reader fails: then `rows` knows why, or can.
 
-        The database is asked every time; what it says a second time is the same row object, converted once. Rows are read only.
+        The database is asked every time; what it says a second time was converted before, but for JSON, which is the caller's own.
         """
         try:
             found = reader.rows(self._text, self._values(parameters))
@@ -61,7 +67,7 @@ class PreparedRead:
             if len(self._converted) >= _CONVERTED_ROWS:
                 self._converted.clear()
             row = self._converted[values] = self._row(values)
-        return row
+        return {**row, **{name: convert(values[place]) for place, name, convert in self._json}} if self._json else row
 
     def _values(self, parameters: Parameters) -> Any:
         values = {**self._fixed, **parameters}
