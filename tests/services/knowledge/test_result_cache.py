@@ -16,8 +16,8 @@ from agenthub.core.ids import new_id
 from agenthub.rag.searcher import Searcher
 from agenthub.resources import Resources
 from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.migrating import migrate
 from agenthub.storage.open import open_storage
-from agenthub.storage.schema import migrate
 from tests.api import Api, make_app
 from tests.servers.memcached import MemcachedServer
 from tests.servers.postgresql import PostgresqlServer, create_database
