@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from agenthub.repositories.knowledge.job_queue import Standing
+
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -41,6 +43,8 @@ KNOWN: Final[Mapping[str, Known]] = {
     "rag_seconds": Known("Time to answer a question, by phase", ("phase",), _SLOW),
     "cache_bytes_total": Known("Bytes of cache entries by kind: read or written", ("kind", "direction")),
     "cache_seconds": Known("Time of a cache operation by kind of entry", ("kind", "operation")),
+    "job_slice_seconds": Known("Time a runner worked on a job before it looked whose turn it was", ("kind",), _SLOW),
+    "job_commit_seconds": Known("Time to commit a group of documents", (), _SLOW),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
     "kb_commit_seconds": Known("Time of a knowledge base's commit, by phase", ("phase",), _SLOW),
 }
@@ -166,3 +170,11 @@ def _named(name: str, suffix: str) -> str:
 
 def _help(name: str) -> str:
     return KNOWN[name].help if name in KNOWN else name.replace("_", " ")
+
+
+def job_exposition(standing: Standing) -> bytes:
+    """How jobs stand, in Prometheus' text format: asked for when it is wanted, and the same for all processes."""
+    lines = ["# HELP agenthub_jobs Jobs by status", "# TYPE agenthub_jobs gauge"]
+    lines += [f'agenthub_jobs{{status="{status}"}} {count}' for status, count in standing.counts.items()]
+    lines += ["# HELP agenthub_jobs_oldest_seconds How long the oldest open job has been open", "# TYPE agenthub_jobs_oldest_seconds gauge"]
+    return "\n".join([*lines, f"agenthub_jobs_oldest_seconds {standing.oldest_seconds:.3f}", ""]).encode()

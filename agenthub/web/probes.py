@@ -5,18 +5,20 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
 from flask import Blueprint, Response, current_app, request
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from agenthub.core.errors import PermissionDenied, Unauthenticated
+from agenthub.core.errors import AgentHubError, PermissionDenied, Unauthenticated
+from agenthub.repositories.knowledge.job_queue import JobQueue
 from agenthub.web.access import resources
 from agenthub.web.answers import Answer
 from agenthub.web.declare import public, returns, serves
 from agenthub.web.guard import authenticate, bearer_token
-from agenthub.web.metrics import Metrics
+from agenthub.web.metrics import Metrics, job_exposition
 from agenthub.web.readiness import Finding, Readiness
 from agenthub.web.schema import Schema
 
@@ -82,7 +84,15 @@ def metrics() -> Response:
     """
     _admit_scraper()
     collected: Metrics = current_app.extensions[METRICS]
-    return Response(collected.exposition(), content_type=CONTENT_TYPE_LATEST)
+    return Response(collected.exposition() + _jobs(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _jobs() -> bytes:
+    """How jobs stand, where this process serves them and the database can be reached."""
+    if "knowledge" in resources().needs:
+        with suppress(AgentHubError):
+            return job_exposition(JobQueue(resources().storage).standing())
+    return b""
 
 
 def _admit_scraper() -> None:

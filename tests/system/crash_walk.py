@@ -43,7 +43,8 @@ class Walk:
     problems: list[str] = field(default_factory=list)
 
     def app(self) -> Api:
-        return Api(make_app(self.folder, self.database_url, AGENTHUB_SERVICES="knowledge.*,platform.authentication"))
+        settings = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "AGENTHUB_JOB_LEASE_SECONDS": "1"}
+        return Api(make_app(self.folder, self.database_url, **settings))
 
     def expect(self, condition: bool, step: int, what: str) -> None:
         if not condition:

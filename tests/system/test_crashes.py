@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 OPERATIONS = {"create": 8, "upload": 60, "chunks": 40, "replace": 60, "delete": 4, "restore": 15, "import": 60}
 """What is walked, and how many steps it has at least."""
+_STRIDES = {"upload": 12, "replace": 12, "chunks": 5, "import": 5}
+"""Of long walks `make test` takes every fifth step; where another process has to wait for a lease each time, every twelfth."""
 
 
 def walk(operation: str, url: str, folder: Path, stride: int) -> None:
@@ -28,7 +30,7 @@ def walk(operation: str, url: str, folder: Path, stride: int) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_kill_leaves_the_old_or_the_new_state(operation: str, tmp_path: Path) -> None:
-    walk(operation, f"sqlite:///{tmp_path}/agenthub.sqlite3", tmp_path, stride=5 if OPERATIONS[operation] > 20 else 1)
+    walk(operation, f"sqlite:///{tmp_path}/agenthub.sqlite3", tmp_path, stride=_STRIDES.get(operation, 1))
 
 
 @pytest.mark.torture

@@ -56,7 +56,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def test_release_and_web_run_as_the_procfile_says(tmp_path: Path, postgresql_database: str) -> None:
     port, log = free_port(), tmp_path / "log"
-    environment = _environment(tmp_path, postgresql_database, port)
+    environment = _environment(tmp_path, postgresql_database, port) | {"AGENTHUB_JOBS": "off"}
     url = f"http://127.0.0.1:{port}"
 
     release = _honcho("release", environment, log)
@@ -71,11 +71,34 @@ def test_release_and_web_run_as_the_procfile_says(tmp_path: Path, postgresql_dat
         assert me.json()["email"] == OWNER["email"]
         refused = httpx.post(f"{url}/api/auth/login", json={"email": "owner@agenthub.com", "password": "password"}, timeout=30)
         assert refused.status_code == 401, "the default owner never exists on PostgreSQL"
+        _worker_does_what_web_leaves(url, token, environment, log)
         web.terminate()
         web.wait(30)
     finally:
         if web.poll() is None:
             os.killpg(web.pid, signal.SIGKILL)
+
+
+def _worker_does_what_web_leaves(url: str, token: str, environment: dict[str, str], log: Path) -> None:
+    """An upload waits while nobody works on jobs; the Procfile's worker does it."""
+    with httpx.Client(base_url=f"{url}/api", headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+        base = client.post("/knowledge-bases", json={"name": "Library"}).json()["id"]
+        path = f"/knowledge-bases/{base}/documents"
+        accepted = client.post(f"{path}?wait=0.2", json={"title": "a", "text": "Left to the worker."})
+        assert (accepted.status_code, accepted.json()["job"]["status"]) == (202, "queued")
+        worker = _honcho("worker", environment, log)
+        try:
+            job = accepted.json()["job"]["id"]
+            for _ in range(600):
+                if client.get(f"/jobs/{job}").json()["status"] == "succeeded":
+                    break
+                time.sleep(0.1)
+            assert client.get(path).json()["items"][0]["title"] == "a", log.read_text()[-3000:]
+            worker.terminate()
+            worker.wait(30)
+        finally:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
 
 
 def test_web_refuses_a_database_that_was_not_migrated(tmp_path: Path, postgresql_private: object) -> None:

@@ -21,7 +21,7 @@ from agenthub.core.errors import LeaseLost, NotFound, VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.core.types import EVERY_TENANT, TenantId
-from agenthub.repositories.knowledge.jobs import OPEN, SETTLED, Job, JobItemRepository, JobRepository, JobStatus, of_job
+from agenthub.repositories.knowledge.jobs import OPEN, SETTLED, STATUSES, Job, JobItemRepository, JobRepository, JobStatus, of_job
 from agenthub.storage.contract import (
     MAX_PAGE,
     And,
@@ -81,6 +81,14 @@ def queueing(tenant_id: TenantId, now: datetime) -> list[Write]:
     row = {"id": tenant_id, "tenant_id": tenant_id, "served_at": now, "noted_at": now, "version": 1}
     # The update changes the version, which keeps a runner that saw no job a moment ago from ending the turns.
     return [Insert(TURNS, row, ignore_existing=True), Update(TURNS, tenant_id, tenant_id, {"noted_at": now})]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How jobs of the whole deployment stand: how many of each status, and how long the oldest open one has been open."""
+
+    counts: Mapping[str, int]
+    oldest_seconds: float
 
 
 class JobQueue:
@@ -168,6 +176,15 @@ class JobQueue:
         kinds = And((Compare("status", "in", OPEN), Compare("due_at", "le", DbNow()), Compare("lease_until", "le", DbNow())))
         rows = self._storage.find(JobRepository.table, EVERY_TENANT, Query(kinds, (Order("turn_at"),), len(leases) + 1))
         return any(row["id"] not in {leased.job.id for leased in leases} for row in rows)
+
+    def standing(self) -> Standing:
+        """How jobs stand now."""
+        counts: dict[str, int] = {
+            status: self._storage.count(JobRepository.table, EVERY_TENANT, Compare("status", "eq", status)) for status in STATUSES
+        }
+        open_jobs = Query(Compare("status", "in", OPEN), (Order("created_at"),), 1)
+        oldest = self._storage.find(JobRepository.table, EVERY_TENANT, open_jobs)
+        return Standing(counts, (self._storage.now() - oldest[0]["created_at"]).total_seconds() if oldest else 0.0)
 
     def _turns(self) -> Iterator[tuple[TenantId, int]]:
         after: tuple[Any, ...] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from agenthub.core.errors import NotFound
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
@@ -22,6 +22,7 @@ JobStatus = Literal["queued", "running", "succeeded", "partly", "failed", "cance
 """`partly`: some items were done and some failed. The last four are final."""
 ItemStatus = Literal["waiting", "done", "skipped", "failed", "quarantined"]
 """`skipped`: there was nothing to do. `failed`: certain refusals. `quarantined`: three tries killed or outlasted what read it."""
+STATUSES: Final[tuple[JobStatus, ...]] = get_args(JobStatus)
 OPEN: Final = ("queued", "running")
 DEAD: Final = ("failed", "partly")
 """Jobs that ended with something undone: the dead letters."""

@@ -292,3 +292,15 @@ def test_jobs_are_in_the_audit_log(api: Api, base: str) -> None:
     document = api.get(f"{base}/documents")["items"][0]["id"]
     [made] = api.get(f"/api/logs/audit?resource_id={document}")["items"]
     assert (made["action"], made["actor_id"]) == ("document.create", events[0]["actor_id"])
+
+
+def test_how_jobs_stand_is_measured(api: Api, base: str) -> None:
+    accepted(api, base, "waits")
+    text = api.send("GET", "/metrics").get_data(as_text=True)
+    assert 'agenthub_jobs{status="queued"} 1' in text
+    assert float(text.split("\nagenthub_jobs_oldest_seconds ")[1].split()[0]) >= 0
+    runner(api).run_once()
+    text = api.send("GET", "/metrics").get_data(as_text=True)
+    assert 'agenthub_jobs{status="queued"} 0' in text
+    assert 'agenthub_job_slice_seconds_count{kind="upload"}' in text
+    assert "agenthub_job_commit_seconds_count" in text

@@ -83,6 +83,7 @@ def _text_upload(body: DocumentText) -> Upload:
 def _resume(first: Any, knowledge_base_id: str, query: UploadQuery, **_: Any) -> object:
     """The answer to a repeat of an upload: by its job, which may have ended since."""
     del knowledge_base_id
+    jobs().notice()
     return _answer(first["job"]["id"], query.wait)
 
 
