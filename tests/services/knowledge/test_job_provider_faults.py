@@ -14,6 +14,7 @@ from tests.api import Api, make_app
 from tests.servers.openai_server import OpenAIServer, openai_server
 
 DIMENSION = 8
+TEXT = "\n\n".join(f"Paragraph {number} says something that no other one says, at some length. " * 8 for number in range(30))
 
 
 def made(folder: Path, server: OpenAIServer) -> Api:
@@ -22,12 +23,16 @@ def made(folder: Path, server: OpenAIServer) -> Api:
     return Api(make_app(folder, database, **settings, AGENTHUB_SERVICES="knowledge.*,platform.authentication")).login()
 
 
-@pytest.mark.parametrize("fault", ["busy", "broken", "denied", "garbage", "nan", "zero", "half", "wrong_dimension", "doubled", "cut"])
+LONG = ["busy", "hang", "broken", "denied", "garbage", "zero", "doubled", "cut"]
+"""Faults that the endpoint's client itself retries for a while, and those that are much like the others."""
+
+
+@pytest.mark.parametrize("fault", [*(pytest.param(fault, marks=pytest.mark.torture) for fault in LONG), "nan", "half", "wrong_dimension"])
 def test_a_job_resumes_when_the_endpoint_recovers(tmp_path: Path, fault: str) -> None:
     with openai_server(dimension=DIMENSION) as server:
         api = made(tmp_path, server)
         base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'a'}, 201)['id']}"
-        job = api.post(f"{base}/documents?wait=0", {"title": "a", "text": "Some words.\n\n" * 40}, 202)["job"]
+        job = api.post(f"{base}/documents?wait=0", {"title": "a", "text": TEXT}, 202)["job"]
         runner = Runner(api.app.extensions["agenthub"])
         server.faults.extend([fault] * 50)
         assert runner.run_once()
