@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
     from agenthub.cache.limits import RateLimits
     from agenthub.cache.policy import CachePolicy
+    from agenthub.fetching.fetch import Fetcher
+    from agenthub.fetching.robots import Robots
     from agenthub.llm.contract import LanguageModel
     from agenthub.rag.embedding.catalog import EmbedderCatalog
     from agenthub.rag.engine import KnowledgeEngine
@@ -108,6 +110,18 @@ class Resources:
     def warming(self) -> WarmingThread:
         """Warming behind the requests of this process, and the record of what it is asked for."""
         opened: WarmingThread = self._open("knowledge", "warming", self._open_warming)
+        return opened
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """The one door for HTTP to addresses that users name."""
+        opened: Fetcher = self._open("knowledge", "fetcher", lambda: _call("agenthub.fetching.fetch:Fetcher", self.settings.fetching))
+        return opened
+
+    @property
+    def robots(self) -> Robots:
+        """What sites ask robots not to fetch."""
+        opened: Robots = self._open("knowledge", "robots", lambda: _call("agenthub.fetching.robots:Robots", self.fetcher))
         return opened
 
     @property

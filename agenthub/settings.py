@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSettings, Protocol, RateSettings, check_redis_url, parse_servers
 from agenthub.core.errors import SettingsError
+from agenthub.fetching.configuration import FetchSettings, Network, parse_networks
 from agenthub.llm.configuration import MAX_TOKENS, LlmSettings
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
@@ -95,6 +96,7 @@ class Settings:
     volume_path: Path
     rag: RagSettings
     parsing: ParsingLimits
+    fetching: FetchSettings
     embedding: EmbeddingSettings
     llm: LlmSettings | None
     rag_history_seconds: int
@@ -127,6 +129,7 @@ class Settings:
             volume_path=reader.path("VECTOR_STORE_BASE_PATH"),
             rag=RagSettings(segment_cache_bytes=reader.number("AGENTHUB_SEGMENT_CACHE_BYTES", 0, 2**40)),
             parsing=ParsingLimits(file_bytes=web.max_body_bytes),
+            fetching=_fetching(reader, web.max_body_bytes),
             embedding=_embedding(reader),
             llm=_llm(reader),
             rag_history_seconds=reader.number("AGENTHUB_RAG_HISTORY_SECONDS", 0, 10 * 366 * 86400),
@@ -306,6 +309,12 @@ def _llm(reader: _Reader) -> LlmSettings | None:
     settings = LlmSettings(base_url, tuple(dict.fromkeys([model or "?", *more])), api_key, **numbers)
     reader.problems.extend(settings.problems())
     return settings
+
+
+def _fetching(reader: _Reader, max_bytes: int) -> FetchSettings:
+    none: tuple[Network, ...] = ()
+    networks = reader.attempt(lambda: parse_networks(reader.text("AGENTHUB_FETCH_ALLOWED_NETWORKS")), none)
+    return FetchSettings(plain_http=reader.switch("AGENTHUB_FETCH_PLAIN_HTTP"), allowed_networks=networks, max_bytes=max_bytes)
 
 
 def _web(reader: _Reader) -> WebSettings:

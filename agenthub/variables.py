@@ -73,6 +73,12 @@ VARIABLES: Final = (
     Variable("AGENTHUB_TRUSTED_PROXY_HOPS", "0", "How many proxies in front set X-Forwarded-For and -Proto; 0 ignores both headers"),
     Variable("AGENTHUB_MAX_BODY_BYTES", "33554432", "The largest request body, uploads included"),
     Variable("AGENTHUB_MAX_BUNDLE_BYTES", "8589934592", "The largest bundle that an import takes; it passes through a temporary file"),
+    Variable("AGENTHUB_FETCH_PLAIN_HTTP", "off", "on: documents may also be fetched from http:// addresses of the Internet"),
+    Variable(
+        "AGENTHUB_FETCH_ALLOWED_NETWORKS",
+        "",
+        "Private networks that documents may be fetched from, such as 10.2.0.0/16: whoever may upload can read them then",
+    ),
     Variable("AGENTHUB_CACHE_BYTES", "67108864", "Memory for the cache of each process"),
     Variable("AGENTHUB_SEGMENT_CACHE_BYTES", "536870912", "Memory for opened indexes of each process"),
     Variable("AGENTHUB_POOL_CONNECTIONS", "5", "Database connections kept open per process"),
@@ -103,6 +109,7 @@ VARIABLES: Final = (
     Variable("AGENTHUB_RATE_LIMIT_ADDRESS", "120000", "Requests a minute from one network address (IPv6: /64)"),
     Variable("PROMETHEUS_MULTIPROC_DIR", "", "A folder in which processes share metrics; config/gunicorn.py makes one"),
     Variable("K_SERVICE", "", "Set by Cloud Run; refuses SQLite there"),
+    Variable("AGENTHUB_TOKEN", "", "For `ingest` on the command line only: an API key or a session token of the deployment", True),
     Variable("AGENTHUB_FAILPOINTS", "", "For crash tests only: name=kill@N or name=error@N"),
 )
 """In the order of `config/example.env`."""

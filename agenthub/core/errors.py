@@ -129,3 +129,15 @@ class CorruptFile(VolumeUnavailable):
 
 class ProviderFailure(AgentHubError):
     """An outside provider (embedding, model) failed, timed out or answered nonsense."""
+
+
+class AddressRefused(AgentHubError):
+    """An address from outside may not be fetched, or its server refuses for good: `status` is what it answered, if it was asked."""
+
+    def __init__(self, message: str, *, status: int | None = None, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.status = status
+
+
+class FetchFailed(AgentHubError):
+    """An address from outside can't be fetched now: too slow, unreachable, or its server fails."""

@@ -43,6 +43,8 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
     errors.InvalidInput: Refusal(422, "invalid_input"),
     errors.UnsupportedDocument: Refusal(422, "unsupported_document"),
     errors.RateLimited: Refusal(429, "rate_limited", 1),
+    errors.AddressRefused: Refusal(422, "address_refused"),
+    errors.FetchFailed: Refusal(502, "fetch_failed"),
     errors.ProviderFailure: Refusal(502, "provider_failure"),
     errors.StorageUnavailable: Refusal(503, "storage_unavailable", 1),
     errors.OutcomeUnknown: Refusal(503, "outcome_unknown", 1),
