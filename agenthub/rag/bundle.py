@@ -167,13 +167,13 @@ class ContentDigest:
         return whole.hexdigest()
 
 
-def read_object(data: bytes, name: str, fields: frozenset[str]) -> dict[str, Any]:
-    """The JSON object of a member or line, which has exactly these fields.
+def read_object(data: bytes, name: str, fields: frozenset[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The JSON object of a member or line, which has exactly these fields, and none, some or all of the `optional` ones.
 
     Raises: MalformedInput; InvalidInput.
     """
     value = loads_untrusted(data)
-    if not isinstance(value, dict) or value.keys() != fields:
+    if not isinstance(value, dict) or value.keys() - optional != fields:
         raise InvalidInput(f"the bundle is not well-formed: {name} should have the fields {', '.join(sorted(fields))}")
     return value
 

@@ -30,7 +30,7 @@ TOO_LARGE: Final = b"L"
 def main() -> None:
     """Answer one request: a letter for the outcome, then the document or the reason."""
     limits = _limits(sys.argv[1])
-    _confine(limits)
+    confine(limits)
     # openpyxl would import numpy, if installed, only to recognise its numbers: 0.3 s and 100 MB of address space.
     sys.modules["numpy"] = None  # type: ignore[assignment]
     csv.field_size_limit(limits.text_characters)
@@ -46,7 +46,7 @@ def _limits(text: str) -> ParsingLimits:
     return ParsingLimits(**loads(text))
 
 
-def _confine(limits: ParsingLimits) -> None:
+def confine(limits: ParsingLimits) -> None:
     """No more memory, processor time, files, processes or core dumps than a parser needs, and no way back."""
     for kind, amount in (
         (resource.RLIMIT_CORE, 0),

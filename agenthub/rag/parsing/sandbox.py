@@ -78,12 +78,12 @@ def _parse_in_child(
     data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits, abandoned: Callable[[], bool]
 ) -> ParsedDocument:
     header = {"filename": _harmless(filename), "declared_type": _harmless(declared_type or ""), "bytes": len(data)}
-    process = _start(limits)
+    process = start_child(child.__name__, limits, subprocess.PIPE)
     try:
         answer = _exchange(process, [memoryview(dumps(header) + b"\n"), memoryview(data)], limits, abandoned)
         return _document(answer, process, limits)
     finally:
-        _end(process)
+        end_child(process)
 
 
 def _harmless(text: str) -> str:
@@ -91,15 +91,18 @@ def _harmless(text: str) -> str:
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _start(limits: ParsingLimits) -> subprocess.Popen[bytes]:
-    """A child with its own process group, an environment of two variables, and no descriptor of ours but the pipes."""
+def start_child(module: str, limits: ParsingLimits, stdin: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """A child with its own process group, an environment of two variables, and no descriptor of ours but its input and output.
+
+    Raises: RateLimited when the machine can start no process now.
+    """
     # -P: the working directory is no source of code; -s: nor the user's home; -B: it may write no file.
-    command = [sys.executable, "-P", "-s", "-B", "-m", child.__name__, dumps(asdict(limits)).decode()]
+    command = [sys.executable, "-P", "-s", "-B", "-m", module, dumps(asdict(limits)).decode()]
     environment = {"PYTHONPATH": str(_PROJECT_ROOT), "LC_ALL": "C.UTF-8"}
     try:
         return subprocess.Popen(  # noqa: S603 - a command of our own; the document goes in by standard input
             command,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
@@ -196,7 +199,7 @@ def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_child(process: subprocess.Popen[bytes]) -> None:
     """Kill whatever is left of the child's group and reap the child."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
