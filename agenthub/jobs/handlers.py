@@ -9,7 +9,14 @@ from typing import Final
 
 from agenthub.jobs.contract import Handler
 
-HANDLERS: Final[Mapping[str, str]] = MappingProxyType({"upload": "agenthub.jobs.uploads:UploadHandler"})
+HANDLERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "upload": "agenthub.jobs.uploads:UploadHandler",
+        "archive": "agenthub.jobs.archives:ArchiveHandler",
+        "records": "agenthub.jobs.records:RecordsHandler",
+        "site": "agenthub.jobs.sites:SiteHandler",
+    }
+)
 """Kinds of jobs by name. To add one: a line here, and a handler as `jobs/contract.py` describes it."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,7 @@ from agenthub.repositories.knowledge.job_commits import MOST_STRIKES, JobCommits
 from agenthub.repositories.knowledge.job_queue import Leased
 from agenthub.repositories.knowledge.jobs import Job, JobItem, JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.matching import Match, by_id, chunking_of, source_of
 from agenthub.repositories.knowledge.models import pinned_embedder
 
 GROUP_CHUNKS: Final = 256
@@ -38,15 +39,12 @@ _TOGETHER: Final = 32
 _WAIT_SECONDS: Final = 0.2
 _log = logging.getLogger("agenthub.jobs")
 
-Source = Callable[[JobItem], Upload]
-"""Where an item's bytes come from. Raises: UnsupportedDocument or PayloadTooLarge, which end the item."""
-
 
 class Pipeline:
     """One slice over the waiting items of jobs of one knowledge base."""
 
-    def __init__(self, bench: Bench, leases: Sequence[Leased], deadline: Deadline, source: Source | None = None) -> None:
-        """`source`: the item's original on the volume, unless the kind says otherwise.
+    def __init__(self, bench: Bench, leases: Sequence[Leased], deadline: Deadline) -> None:
+        """Items whose original is not on the volume yet are left alone.
 
         Raises: NotFound when the knowledge base was deleted; ModelMismatch; RateLimited while merging has to catch up.
         """
@@ -56,10 +54,10 @@ class Pipeline:
         self._base = _base(bench, leases[0].job)
         self._embedder = pinned_embedder(resources.embedders, self._base)
         resources.upkeep.admit(self._base)
-        self._source = source or self._original
         self._items = JobItemRepository(resources.storage)
         self._commits = JobCommits(resources.storage, resources.knowledge, leases, self._base)
         self._careful = any(leased.job.tries >= CAREFUL_TRIES for leased in leases)
+        self._matches: dict[str, Match] = {}
         self._begun: dict[str, JobItem] = {}
         self._refunds: dict[str, JobItem] = {}
         self._group: list[Made] = []
@@ -112,11 +110,11 @@ class Pipeline:
     def _batches(self) -> Iterator[list[tuple[JobItem, Upload]]]:
         """Waiting items with their bytes: harmless ones together, all others one by one; until the deadline."""
         harmless: list[tuple[JobItem, Upload]] = []
-        for item in self._waiting():
-            opened = self._opened(item)
+        for waiting in self._waiting():
+            opened = self._opened(waiting)
             if opened is None:
                 continue
-            upload, here = opened
+            item, upload, here = opened
             if here and not self._careful and not item.attempts:
                 harmless.append((item, upload))
                 if len(harmless) < _TOGETHER:
@@ -135,26 +133,45 @@ class Pipeline:
             cursor: str | None = None
             while True:
                 page = self._items.waiting_of(job, cursor=cursor)
-                for item in page.items:
+                ready = [item for item in page.items if item.id not in self._begun and item.original_name]
+                self._matches = self._commits.matching.of_items(ready)
+                for item in ready:
                     if self._deadline.passed:
                         return
-                    if item.id not in self._begun:
-                        yield item
+                    yield item
                 if (cursor := page.next_cursor) is None:
                     break
 
-    def _opened(self, item: JobItem) -> tuple[Upload, bool] | None:
-        """The item's bytes, and whether they can be read in this process; None when it came to its end here."""
+    def _opened(self, item: JobItem) -> tuple[JobItem, Upload, bool] | None:
+        """The item, its bytes, and whether they can be read in this process; None when it came to its end here."""
         if item.attempts >= MOST_STRIKES:
             message = item.error_message or f"reading it was begun {MOST_STRIKES} times and never ended"
             self._commits.settle(item, "quarantined", item.error_code or "unsupported_document", message, retryable=True)
             return None
+        directed = self._directed(item)
+        if directed is None:
+            return None
         try:
-            upload = self._source(item)
-            return upload, parsed_here(upload)
+            upload = self._original(directed)
+            return directed, upload, parsed_here(upload)
         except (UnsupportedDocument, PayloadTooLarge) as error:
             self._commits.settle(item, "failed", *reason_of(error))
             return None
+
+    def _directed(self, item: JobItem) -> JobItem | None:
+        """The item as it is to be done, by what is there already; None when nothing is to be done, or it is looked at again later."""
+        if by_id(item):
+            return item
+        match = self._matches.get(item.id) or self._commits.matching.of_items([item])[item.id]
+        if match.same is not None:
+            if match.stale is None:
+                self._commits.skip(item, match.same)
+            elif self._commits.absorb(item, match):
+                self._matches = {}  # what the others met may be gone
+            return None
+        if match.stale is not None:
+            return item if item.document_id == match.stale.id else self._commits.redirect(item, match.stale)
+        return self._commits.redirect(item, None) if item.action == "replace" else item
 
     def _read(self, batch: Sequence[tuple[JobItem, Upload]]) -> Iterator[tuple[JobItem, Draft]]:
         marked = self._commits.mark([item for item, _ in batch], self._take_refunds())
@@ -198,7 +215,8 @@ class Pipeline:
 
     def _original(self, item: JobItem) -> Upload:
         data = self._resources.knowledge.read_original(self._base.id, item.original)
-        return Upload(item.filename, item.media_type, data, item.title, item.metadata)
+        made_of = source_of(item), chunking_of(item), item.spec.get("origin")
+        return Upload(item.filename, item.media_type, data, item.title, item.metadata, *made_of)
 
     # --- committing ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,11 +13,12 @@ from agenthub.core.errors import ModelMismatch
 from agenthub.core.ids import new_id
 from agenthub.core.types import DocumentId
 from agenthub.rag.chunking import CHUNKER_VERSION, ChunkDraft, ChunkingSettings, chunk_document
+from agenthub.rag.language import detect_language
 from agenthub.rag.parsing.document import ParsedDocument, canonical_text
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.rag.parsing.sandbox import parse_safely, read_here
 from agenthub.rag.segment import Chunk
-from agenthub.repositories.knowledge.documents import Document
+from agenthub.repositories.knowledge.documents import Document, content_key
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 
 _PARSERS: Final = threading.BoundedSemaphore(2)
@@ -26,13 +27,19 @@ _PARSERS: Final = threading.BoundedSemaphore(2)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One document as it came in."""
+    """One document as it came in. `source` is where the client has it; `chunking` how to cut it, None as the knowledge base does.
+
+    `origin` is what an address said with it.
+    """
 
     filename: str | None
     media_type: str | None
     data: bytes
     title: str | None
     metadata: Mapping[str, Any]
+    source: str | None = None
+    chunking: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +87,12 @@ def read_and_cut(
     Raises: UnsupportedDocument with the reason when it can't be read; PayloadTooLarge when it is over a bound;
     ReadingAbandoned soon after `abandoned` says that nobody wants it any more.
     """
+    settings = settings_of(base) if upload.chunking is None else ChunkingSettings(**upload.chunking)
     with _PARSERS:
         parsed = parse_safely(upload.data, upload.filename or "", upload.media_type, limits, abandoned)
-    return parsed, chunk_document(parsed, settings_of(base))
+    if parsed.language is None:
+        parsed = replace(parsed, language=detect_language(block.text for block in parsed.blocks))
+    return parsed, chunk_document(parsed, settings)
 
 
 def draft_document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, drafts: Sequence[ChunkDraft], maker: Maker) -> Draft:
@@ -92,6 +102,7 @@ def draft_document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, 
 
 
 def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk_count: int, maker: Maker) -> Document:
+    sha256 = hashlib.sha256(upload.data).hexdigest()
     return Document(
         id=maker.document_id,
         tenant_id=base.tenant_id,
@@ -100,7 +111,7 @@ def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk
         filename=upload.filename,
         media_type=parsed.media_type,
         size_bytes=len(upload.data),
-        sha256=hashlib.sha256(upload.data).hexdigest(),
+        sha256=sha256,
         original_name=maker.original_name,
         language=parsed.language,
         page_count=parsed.page_count,
@@ -112,6 +123,9 @@ def _document(base: KnowledgeBase, upload: Upload, parsed: ParsedDocument, chunk
         created_by=maker.created_by,
         created_at=maker.now,
         updated_at=maker.now,
+        source=upload.source,
+        content_key=content_key(sha256, upload.filename, upload.title, upload.metadata, upload.chunking),
+        origin=upload.origin,
     )
 
 
@@ -120,5 +134,9 @@ def _chunk(document: Document, position: int, draft: ChunkDraft) -> Chunk:
     known: dict[str, Any] = {**draft.metadata, "title": document.title}
     if document.filename:
         known["filename"] = document.filename
+    if document.source:
+        known["source"] = document.source
+    if document.language:
+        known["language"] = document.language
     place = {"position": position, "start": draft.start, "end": draft.end}
     return Chunk(new_id(), document.id, draft.text, {**known, **document.metadata, **place}, draft.context)

@@ -15,6 +15,8 @@ CODES: Final[dict[type[errors.AgentHubError], str]] = {
     errors.GenerationConflict: "generation_conflict",
     errors.Conflict: "conflict",
     errors.RateLimited: "rate_limited",
+    errors.AddressRefused: "address_refused",
+    errors.FetchFailed: "fetch_failed",
     errors.ProviderFailure: "provider_failure",
     errors.StorageUnavailable: "storage_unavailable",
     errors.VolumeFull: "volume_full",

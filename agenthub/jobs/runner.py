@@ -12,6 +12,7 @@ from typing import Final
 
 from agenthub.core.errors import (
     AgentHubError,
+    FetchFailed,
     GenerationConflict,
     LeaseLost,
     ProviderFailure,
@@ -32,7 +33,7 @@ MOST_TRIES: Final = 20
 LONGEST_STEP_SECONDS: Final = 300.0
 """How long after its deadline a slice is believed to be at work; then its lease is no longer renewed."""
 _LONGEST_PAUSE_SECONDS: Final = 300.0
-_PASSING: Final = (ProviderFailure, VolumeUnavailable, StorageUnavailable, RateLimited, GenerationConflict, Failpoint)
+_PASSING: Final = (ProviderFailure, FetchFailed, VolumeUnavailable, StorageUnavailable, RateLimited, GenerationConflict, Failpoint)
 _log = logging.getLogger("agenthub.jobs")
 
 

@@ -124,6 +124,18 @@ def _bundle(place: Place) -> bytes:
     return bundle
 
 
+def _records(place: Place) -> bytes:
+    return f'{{"text": "A record of {place.canary}."}}\n'.encode()
+
+
+def _sync(place: Place) -> dict[str, Any]:
+    return {"items": [{"source": place.label(), "sha256": "0" * 64}], "gone_within": {"prefix": ""}}
+
+
+def _urls(place: Place) -> dict[str, Any]:
+    return {"urls": [f"https://127.0.0.1/{place.canary}"]}
+
+
 def _restore(place: Place) -> Any:
     place["document_id"]
     return {"generation": 1}
@@ -250,6 +262,10 @@ KNOWLEDGE: Final = (
     Row("POST", f"{_BASE}/documents", "documents:write", 201, _text),
     Row("GET", f"{_BASE}/documents", "documents:read"),
     Row("POST", f"{_BASE}/documents/preview", "documents:read", json=_text),
+    Row("POST", f"{_BASE}/documents/sync", "documents:read", json=_sync),
+    Row("POST", f"{_BASE}/records", "documents:write", 202, data=_records),
+    # An address that is refused before anything is asked: no test talks to the world.
+    Row("POST", f"{_BASE}/documents/urls", "documents:write", 202, _urls),
     Row(
         "POST",
         f"{_BASE}/documents/delete",

@@ -19,7 +19,8 @@ from agenthub.rag.bundle import MAX_PART_BYTES, READABLE_FORMATS, lines_of, read
 from agenthub.rag.chunking import ChunkingSettings
 from agenthub.rag.chunks import Chunk
 from agenthub.rag.vectors import MAX_DIMENSION, unit_vectors
-from agenthub.repositories.knowledge.exporting import CHUNK_FIELDS, DOCUMENT_FIELDS, FAQ_FIELDS, HEAD_FIELDS
+from agenthub.repositories.knowledge.documents import MAX_SOURCE_BYTES
+from agenthub.repositories.knowledge.exporting import CHUNK_FIELDS, DOCUMENT_FIELDS, FAQ_FIELDS, HEAD_FIELDS, OPTIONAL_DOCUMENT_FIELDS
 from agenthub.repositories.knowledge.faqs import MAX_ANSWER, MAX_CATEGORY, MAX_PRIORITY, MAX_QUESTION, MEDIA_TYPE, FaqText
 
 MAX_DOCUMENTS: Final = 1_000_000
@@ -93,6 +94,8 @@ class BundledDocument:
     metadata: Mapping[str, Any]
     created_at: datetime
     faq: FaqText | None
+    source: str | None
+    content_key: str | None
 
 
 def parse_documents(data: bytes, name: str, bundle_format: int) -> list[tuple[dict[str, Any], BundledDocument]]:
@@ -101,7 +104,8 @@ def parse_documents(data: bytes, name: str, bundle_format: int) -> list[tuple[di
     Raises: MalformedInput; InvalidInput.
     """
     fields = frozenset(DOCUMENT_FIELDS) | ({"faq"} if bundle_format > 1 else frozenset())
-    said = [read_object(line, name, fields) for line in lines_of(data, name)]
+    optional = frozenset(OPTIONAL_DOCUMENT_FIELDS if bundle_format > 1 else ())
+    said = [read_object(line, name, fields, optional) for line in lines_of(data, name)]
     return [(one, _document(_Checked(one, name))) for one in said]
 
 
@@ -120,6 +124,8 @@ def _document(fields: _Checked) -> BundledDocument:
         metadata=fields.object("metadata"),
         created_at=fields.moment("created_at"),
         faq=_faq(fields),
+        source=fields.optional_text("source", MAX_SOURCE_BYTES),
+        content_key=fields.optional_text("content_key", 64),
     )
     if document.faq is not None:
         _check_faq(document, document.faq)

@@ -52,6 +52,8 @@ DOCUMENT_FIELDS = (
     "created_at",
 )
 FAQ_FIELDS = ("answer", "category", "priority")
+OPTIONAL_DOCUMENT_FIELDS = ("source", "content_key")
+"""Left out where a document has none."""
 CHUNK_FIELDS = ("id", "document_id", "text", "context", "metadata")
 
 
@@ -178,7 +180,8 @@ def _parts(chunks: list[Chunk], vectors: NDArray[np.float32]) -> Iterator[tuple[
 
 def _said(document: Document) -> dict[str, Any]:
     faq = {name: getattr(document, name) for name in FAQ_FIELDS} if document.kind == "faq" else None
-    return {name: getattr(document, name) for name in DOCUMENT_FIELDS} | {"faq": faq}
+    optional = {name: value for name in OPTIONAL_DOCUMENT_FIELDS if (value := getattr(document, name)) is not None}
+    return {name: getattr(document, name) for name in DOCUMENT_FIELDS} | {"faq": faq} | optional
 
 
 def _digest_of(base: KnowledgeBase) -> ContentDigest:

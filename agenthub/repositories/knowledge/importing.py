@@ -179,7 +179,10 @@ class Imports(Repository[KnowledgeBase]):
             writes.append(Insert(DocumentRepository.table, row_of(document)))
         if len(arriving.documents) > arriving.head.document_count:
             raise InvalidInput("the bundle has more documents than it says")
-        self._storage.commit(writes)
+        try:
+            self._storage.commit(writes)
+        except AlreadyExists as error:
+            raise InvalidInput("two documents of the bundle have the same source or content") from error
 
     def _take_chunks(self, arriving: _Arriving, found: tuple[str, int], number: int) -> None:
         name, length = found
@@ -352,6 +355,8 @@ def _document(arriving: _Arriving, bundled: BundledDocument, original_name: str)
         created_at=min(bundled.created_at, arriving.now),
         updated_at=arriving.now,
         **(bundled.faq.columns() if bundled.faq else {}),
+        source=bundled.source,
+        content_key=bundled.content_key,
     )
 
 

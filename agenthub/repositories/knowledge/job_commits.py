@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agenthub.core.errors import GenerationConflict, LeaseLost, NotFound
 from agenthub.core.failpoints import failpoint
+from agenthub.core.ids import new_id
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
@@ -22,6 +23,7 @@ from agenthub.repositories.knowledge.documents import Document, DocumentReposito
 from agenthub.repositories.knowledge.job_queue import JobQueue, Leased, ending, held
 from agenthub.repositories.knowledge.jobs import ItemStatus, Job, JobItem, JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.matching import Match, Matching, by_id, source_of
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import And, Compare, DbNow, Storage, Update, Write
 
@@ -47,6 +49,14 @@ class _Gone(Exception):
         self.reasons = reasons
 
 
+class _Overtaken(Exception):
+    """Some of the documents to be committed meet others that came in meanwhile, by their ids."""
+
+    def __init__(self, ids: set[str]) -> None:
+        super().__init__(", ".join(ids))
+        self.ids = ids
+
+
 class JobCommits:
     """The commits of one slice, for jobs of one knowledge base and one actor."""
 
@@ -60,6 +70,7 @@ class JobCommits:
         self._documents = DocumentRepository(storage, self._operation)
         self._commits = KnowledgeCommits(storage, engine, self._operation)
         self._queue = JobQueue(storage)
+        self.matching = Matching(self._documents, base)
         self._started_seconds = time.monotonic()
         self.jobs: dict[str, Job] = {leased.job.id: leased.job for leased in leases}
         """The jobs as they are after the last commit."""
@@ -90,8 +101,88 @@ class JobCommits:
         write = _settling(item, {"status": status, "finished_at": DbNow(), "original_name": name, **reason})
         self._queue.write(self._leases[job.id], self._held(job), write)
         self.jobs[job.id] = job
+        if retryable:
+            failpoint("job.settled")
+        else:
+            self._drop_original(item)
+
+    def skip(self, item: JobItem, same: Document) -> None:
+        """End an item whose content is in the knowledge base already, as this document.
+
+        Raises: LeaseLost.
+        """
+        job = _advanced(self.jobs[item.job_id], "skipped", 1)
+        self._queue.write(self._leases[job.id], self._held(job), _settling(item, _skipped(same)))
+        self.jobs[job.id] = job
+        self._drop_original(item)
+
+    def absorb(self, item: JobItem, match: Match) -> bool:
+        """End an item whose content is there already, and remove the document of its source, whose content is an older one.
+
+        False when one of them changed meanwhile: look again. Raises: LeaseLost; as `KnowledgeCommits.publish`.
+        """
+        same, stale = match.same, match.stale
+        if same is None or stale is None:
+            return False
+        job = _advanced(self.jobs[item.job_id], "skipped", 1)
+
+        def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
+            if self._documents.get_many(base.tenant_id, [same.id, stale.id]) != {same.id: same, stale.id: stale}:
+                raise _Overtaken({stale.id})
+            writes = [*self._documents.removal(stale, generation), self._documents.audited(stale, "delete", now)]
+            settling = _settling(item, _skipped(same))
+            return Effect(
+                None,
+                "delete",
+                burials=(Burial("document", stale.id),),
+                writes=(*writes, settling, self._held(job, generation=generation)),
+                documents_delta=-1,
+                chunks_delta=-stale.chunk_count,
+                size_delta_bytes=-stale.size_bytes,
+            )
+
+        try:
+            self._commits.publish(self._base, (), plan)
+        except (_Overtaken, NotFound):
+            return False
+        self.jobs[job.id] = job
+        self._drop_original(item)
+        return True
+
+    def keep(self, item: JobItem, data: bytes, filename: str | None, media_type: str | None, spec: Mapping[str, Any]) -> None:
+        """Put the bytes of an item on the volume, from where it goes on like an upload.
+
+        Raises: LeaseLost; VolumeFull; VolumeUnavailable.
+        """
+        with self._commits.staging(self._base) as staging:
+            original = staging.put_original(data)
+            place = {"original_name": original.name, "original_bytes": original.length_bytes, "original_sha256": original.sha256}
+            changes = {**place, "filename": filename, "media_type": media_type, "spec": dict(spec), "attempts": 0}
+            self._queue.write(self._leases[item.job_id], held(self._leases[item.job_id]), staging.ending(), _settling(item, changes))
+
+    def item_done(self, item: JobItem, told: Mapping[str, Any], generation: int | None) -> list[Write]:
+        """The writes that end an item which makes no document, with what it tells; its original goes with it."""
+        over = {"status": "done", "generation": generation, "finished_at": DbNow(), "error_code": None, "error_message": None}
+        ended = _settling(item, {**over, "original_name": "", "retryable": False, "spec": {**item.spec, "lines": dict(told)}})
+        changes = {} if generation is None else {"generation": generation}
+        return [ended, self._held(_advanced(self.jobs[item.job_id], "done", 1), **changes)]
+
+    def item_was_done(self, item: JobItem) -> None:
+        """Take note of a commit of `item_done`."""
+        self.jobs[item.job_id] = _advanced(self.jobs[item.job_id], "done", 1)
+        self._drop_original(item)
+
+    def redirect(self, item: JobItem, document: Document | None) -> JobItem:
+        """Let an item replace this document, the present one of its source; without one, make a new one."""
+        changes: dict[str, Any] = (
+            {"action": "replace", "document_id": document.id} if document else {"action": "add", "document_id": new_id()}
+        )
+        rows = self._storage.commit([_settling(item, changes)])
+        return JobItemRepository.from_row(rows[0]) if rows[0] else item
+
+    def _drop_original(self, item: JobItem) -> None:
         failpoint("job.settled")
-        if item.original_name and not retryable:
+        if item.original_name:
             self._engine.volume.discard(self._base.id, [item.original])
 
     def note(self, item: JobItem, code: str, message: str) -> None:
@@ -101,7 +192,8 @@ class JobCommits:
     def publish(self, made: Sequence[Made]) -> None:
         """Make the documents searchable in one generation, and say so in their items and jobs, or do none of it.
 
-        Those whose job was taken away, that were erased, or whose document to replace is gone are left out.
+        Those whose job was taken away, that were erased, or whose document to replace is gone are left out. Those that meet a
+        document that came in meanwhile stay waiting, and are looked at again in the next slice.
         Raises: LeaseLost when no job is left; as `Staging.publish`.
         """
         remaining = list(made)
@@ -110,6 +202,9 @@ class JobCommits:
                 self._publish(remaining)
             except _Gone as gone:
                 remaining = self._without(remaining, gone.reasons)
+                continue
+            except _Overtaken as overtaken:
+                remaining = [one for one in remaining if one.document.id not in overtaken.ids]
                 continue
             except NotFound:
                 remaining = self._still_there(remaining)
@@ -149,6 +244,8 @@ class JobCommits:
 
     def _additions(self, made: Sequence[Made], generation: int, now: datetime) -> Effect:
         documents = [replace(one.document, generation=generation, created_at=now, updated_at=now) for one in made]
+        if overtaken := self.matching.overtaken(documents):
+            raise _Overtaken(overtaken)
         writes: list[Write] = [self._documents.insertion(document) for document in documents]
         writes += [self._documents.audited(document, "create", now) for document in documents]
         return Effect(
@@ -164,9 +261,17 @@ class JobCommits:
         known = self._documents.get_many(base.tenant_id, [one.document.id for one in made])
         present = {one.item.id: known.get(one.document.id) for one in made}
         gone = {key: "the document was deleted" for key, old in present.items() if old is None or old.knowledge_base_id != base.id}
+        moved: set[str] = {one.document.id for one in made if one.item.id in gone and source_of(one.item)}
+        if moved := moved | self.matching.overtaken([one.document for one in made if not by_id(one.item)]):
+            raise _Overtaken(moved)
         if gone:
             raise _Gone(gone)
-        pairs = [(old, _replacing(old, one.document, generation, now)) for one in made if (old := present[one.item.id])]
+        taken = self.matching.overtaken([one.document for one in made])
+        pairs = [
+            (old, _replacing(old, one.document, generation, now, keyed=one.document.id not in taken))
+            for one in made
+            if (old := present[one.item.id])
+        ]
         writes: list[Write] = [write for old, after in pairs for write in self._documents.replacement(old, after)]
         writes += [self._documents.audited(after, "replace", now) for _, after in pairs]
         return Effect(
@@ -244,16 +349,24 @@ def _settling(item: JobItem, changes: Mapping[str, Any]) -> Update:
     return Update(JobItemRepository.table, item.tenant_id, item.id, dict(changes), None, waits)
 
 
+def _skipped(same: Document) -> dict[str, Any]:
+    none = {"error_code": None, "error_message": None, "retryable": False, "original_name": ""}
+    return {"status": "skipped", "document_id": same.id, "generation": same.generation, "finished_at": DbNow(), **none}
+
+
 def _advanced(job: Job, status: ItemStatus, count: int) -> Job:
     name = f"{status}_count"
     changes: dict[str, Any] = {name: getattr(job, name) + count}
     return replace(job, **changes)
 
 
-def _replacing(old: Document, new: Document, generation: int, now: datetime) -> Document:
+def _replacing(old: Document, new: Document, generation: int, now: datetime, *, keyed: bool) -> Document:
+    """The document after it. One that was put by its id where another has the same content stands beside it, without a key."""
     return replace(
         new,
         id=old.id,
+        source=new.source or old.source,
+        content_key=new.content_key if keyed else None,
         created_by=old.created_by,
         created_at=old.created_at,
         updated_at=now,

@@ -11,15 +11,16 @@ from agenthub.core.errors import Conflict
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Plan
-from agenthub.repositories.knowledge.documents import DocumentRepository
+from agenthub.repositories.knowledge.documents import Document, DocumentRepository
 from agenthub.repositories.knowledge.history import DocumentChange, History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.retention import GenerationRepository
 from agenthub.repositories.operations import Operation
-from agenthub.storage.contract import Storage, Write
+from agenthub.storage.contract import MAX_WRITES, Storage, Write
 
 MAX_DOCUMENTS: Final = 2000
 """How many documents one restore can change: two writes each, all in one commit of at most 4,096."""
+_OTHER_WRITES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Restores:
             return Effect(
                 answer(Restored(made, generation, len(changes), old.document_count, old.chunk_count)),
                 "restore",
-                writes=(*(write for change in changes for write in self._writes(change, made, now)), audit),
+                writes=(*self._every_write(changes, made, now), audit),
                 documents_delta=old.document_count - current.document_count,
                 chunks_delta=old.chunk_count - current.chunk_count,
                 size_delta_bytes=old.size_bytes - current.size_bytes,
@@ -118,12 +119,35 @@ class Restores:
                 raise Conflict(f"more than {MAX_DOCUMENTS} documents differ; export that generation and import it as a new knowledge base")
         return changes
 
-    def _writes(self, change: DocumentChange, made: int, now: datetime) -> list[Write]:
-        wanted, present = change.before, change.after
-        if wanted is None:
-            assert present is not None
-            return self._documents.removal(present, made)
-        version = wanted.version if present is None else present.version
+    def _every_write(self, changes: Sequence[DocumentChange], made: int, now: datetime) -> list[Write]:
+        """Removals first; then what has a content or source that another document gets gives it up before that one gets it."""
+        removed = [change.after for change in changes if change.before is None and change.after is not None]
+        writes = [write for document in removed for write in self._documents.removal(document, made)]
+        wanted_by = {key: wanted.id for change in changes if (wanted := change.before) for key in _keys(wanted)}
+        later: list[Write] = []
+        for change in changes:
+            if change.before is not None:
+                free = change.after is not None and any(
+                    wanted_by.get(key, change.after.id) != change.after.id for key in _keys(change.after)
+                )
+                mine = self._writes(change.before, change.after, made, now, free_first=free)
+                writes += mine[:1] if free else []
+                later += mine[1:] if free else mine
+        writes += later
+        if len(writes) > MAX_WRITES - _OTHER_WRITES:
+            raise Conflict("too many documents exchanged their contents; export that generation and import it as a new knowledge base")
+        return writes
+
+    def _writes(self, wanted: Document, present: Document | None, made: int, now: datetime, *, free_first: bool) -> list[Write]:
+        version = wanted.version if present is None else present.version + free_first
         revision = wanted.revision if present is None else present.revision
         restored = replace(wanted, generation=made, revision=revision + 1, updated_at=now, version=version + 1)
-        return [self._documents.insertion(restored)] if present is None else self._documents.replacement(present, restored)
+        if present is None:
+            return [self._documents.insertion(restored)]
+        return self._documents.replacement(present, restored, free_first=free_first)
+
+
+def _keys(document: Document) -> tuple[str, ...]:
+    """What no two documents of a knowledge base may share."""
+    keys = (("content", document.content_key), ("source", document.source))
+    return tuple(f"{kind} {value}" for kind, value in keys if value is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from agenthub.core.errors import GenerationConflict, NotFound, RateLimited, VersionConflict
@@ -65,15 +65,18 @@ class Submissions(JobRepository):
         created_by: str,
         answer: Callable[[Job], Any],
         arguments: Mapping[str, Any] | None = None,
+        *,
+        unfinished: bool = False,
     ) -> Submitted:
         """Keep what came in, durably, and queue the job. `answer` makes the answer that repeats of the request get at first.
+        `unfinished`: its handler is to find more items.
 
         Raises: RateLimited with too many unfinished jobs; NotFound when the knowledge base was deleted; VolumeFull;
         VolumeUnavailable; OperationRepeated when a racing twin of the request was first.
         """
         if self.count(base.tenant_id, Compare("status", "in", OPEN)) >= MOST_OPEN_JOBS:
             raise RateLimited("this organization has too many unfinished jobs; try again", retry_after_seconds=10)
-        job = self._new_job(base, kind, len(drafts), created_by, arguments or {})
+        job = replace(self._new_job(base, kind, len(drafts), created_by, arguments or {}), state={"unfinished": True} if unfinished else {})
         with self._commits.staging(base) as staging:
             items = _items(staging, job, drafts)
             alive = Require(KnowledgeBaseRepository.table, base.tenant_id, base.id, ACTIVE)

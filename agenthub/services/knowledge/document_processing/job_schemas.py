@@ -95,6 +95,24 @@ class JobAccepted(Schema):
     job: JobOut
 
 
+class BadLineOut(Schema):
+    """A line that was no record, by its number in the file, from 1 on."""
+
+    line: int
+    message: str
+
+
+class LinesOut(Schema):
+    """What became of the lines of a part of a file of records; the first 20 bad ones are told."""
+
+    read: int
+    added: int
+    replaced: int
+    unchanged: int
+    bad: int
+    problems: tuple[BadLineOut, ...]
+
+
 class ItemOut(Schema):
     """One item of a job. `waiting` becomes `done`, `skipped` (nothing to do), `failed` (can't be, with the reason) or `quarantined`
     (three tries ended or outlasted the process that read it). Items a cancelled job did not come to are `skipped`.
@@ -110,6 +128,7 @@ class ItemOut(Schema):
     error: Problem | None
     retryable: bool
     generation: int | None
+    lines: LinesOut | None
     created_at: datetime
     finished_at: datetime | None
 
@@ -124,6 +143,7 @@ class ItemOut(Schema):
             **shown,
             status="skipped" if dropped else item.status,
             size_bytes=item.original_bytes,
+            lines=LinesOut.model_validate(item.spec["lines"], extra="ignore", strict=False) if "lines" in item.spec else None,
             error=Problem(code="cancelled", message="the job was cancelled before it came to this") if dropped else problem,
             retryable=item.retryable and item.status in ("waiting", "failed", "quarantined"),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from flask import Blueprint
@@ -17,7 +18,7 @@ from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.jobs import Job
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.snapshots import Snapshots
-from agenthub.services.knowledge.document_processing import erase_routes, job_routes
+from agenthub.services.knowledge.document_processing import erase_routes, job_routes, site_routes, sync_routes
 from agenthub.services.knowledge.document_processing.chunks import add_chunks
 from agenthub.services.knowledge.document_processing.job_schemas import JobAccepted, JobOut
 from agenthub.services.knowledge.document_processing.logic import Deleted, Library
@@ -25,6 +26,7 @@ from agenthub.services.knowledge.document_processing.schemas import (
     GENERATION,
     MAX_FILES,
     ChunkIds,
+    ChunkingChoice,
     ChunkOut,
     ChunksAdded,
     ChunksIn,
@@ -53,6 +55,8 @@ bp = Blueprint("documents", __name__)
 BLUEPRINTS: Final = (
     ("/api/knowledge-bases/<knowledge_base_id>", bp),
     ("/api/knowledge-bases/<knowledge_base_id>", erase_routes.bp),
+    ("/api/knowledge-bases/<knowledge_base_id>", sync_routes.bp),
+    ("/api/knowledge-bases/<knowledge_base_id>", site_routes.bp),
     ("/api/jobs", job_routes.bp),
 )
 
@@ -67,7 +71,17 @@ def _library(knowledge_base_id: str) -> Library:
 def _uploads(files: Sequence[UploadedFile], form: DocumentForm) -> list[Upload]:
     if form.title is not None and len(files) != 1:
         raise InvalidInput("a title goes with a single file", field="title")
-    return [Upload(_shown_name(f.filename), f.content_type, f.data, form.title, form.metadata) for f in files]
+    if form.sources is not None and len(form.sources) != len(files):
+        raise InvalidInput("name as many sources as there are files", field="sources")
+    sources = form.sources or [None] * len(files)
+    return [
+        Upload(_shown_name(file.filename), file.content_type, file.data, form.title, form.metadata, source, _chunking(form.chunking))
+        for file, source in zip(files, sources, strict=True)
+    ]
+
+
+def _chunking(given: ChunkingChoice | None) -> Mapping[str, Any] | None:
+    return None if given is None else asdict(given.settings)
 
 
 def _shown_name(filename: str) -> str:
@@ -77,7 +91,8 @@ def _shown_name(filename: str) -> str:
 
 
 def _text_upload(body: DocumentText) -> Upload:
-    return Upload(None, "text/plain; charset=utf-8", body.text.encode(), body.title, body.metadata)
+    chunking = _chunking(body.chunking)
+    return Upload(None, "text/plain; charset=utf-8", body.text.encode(), body.title, body.metadata, body.source, chunking)
 
 
 def _resume(first: Any, knowledge_base_id: str, query: UploadQuery, **_: Any) -> object:
@@ -92,16 +107,26 @@ def _resume(first: Any, knowledge_base_id: str, query: UploadQuery, **_: Any) ->
 @accepts_files(DocumentForm, json=DocumentText, max_files=MAX_FILES)
 @takes(UploadQuery)
 @returns(DocumentOut, status=201, description="one text or file: the document, searchable", headers=_HEADERS)
+@returns(
+    DocumentOut,
+    status=200,
+    description="as 201; it took the place of an older content of its source, or was there already",
+    headers=_HEADERS,
+)
 @returns(UploadOut, status=207, description="several files: what became of each; all accepted ones are searchable", headers=_HEADERS)
 @returns(JobAccepted, status=202, description="kept durably, and not done within `wait` seconds: the job that does it", headers=_PLACE)
 @refuses("unsupported_document", "payload_too_large", "volume_full", "model_mismatch", "rate_limited")
 @resumes(_resume)
 def add_documents(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile], query: UploadQuery) -> object:
-    """Upload documents: one JSON text, or up to 100 files.
+    """Upload documents: one JSON text, up to 100 files, or one archive of up to 1,000 files (zip, tar, tar.gz, tar.bz2, tar.xz).
 
     What came in is kept durably and a job makes documents of it, whatever happens to this connection or process. When it ends within
     `wait` seconds, a single document is answered with 201 or refused with the reason, several files with 207 and a status for
     each; else the answer is 202 with the job. `wait=0` answers at once.
+
+    The same content is not taken twice: with the same title, metadata and chunking, the document that is there is the answer. With
+    a source, a new content replaces the document of that source. The files of an archive have their paths in it as sources, after the
+    archive's own source or name.
     """
     if isinstance(body, DocumentText):
         return _submit(knowledge_base_id, [_text_upload(body)], "one", query.wait)
@@ -141,17 +166,16 @@ def _answer(job_id: str, wait: float) -> object:
         raise found[0].error
     if found[0].document is None:
         raise NotFound("this document was deleted")
-    status = 200 if job.arguments["form"] == "replace" else 201
-    return Answer(found[0].document, status, {GENERATION: str(found[0].item.generation)})
+    return Answer(found[0].document, found[0].status, {GENERATION: str(found[0].item.generation)})
 
 
 def _report(found: Sequence[Outcome], generation: int) -> Answer:
     items = []
     for one in found:
-        name = one.item.filename or ""
+        name = one.item.name if "refused" in one.item.spec or one.item.filename != one.item.name else one.item.filename or ""
         if one.error is None:
             document = DocumentOut.model_validate(one.document, extra="ignore") if one.document else None
-            items.append(UploadItem(filename=name, status=201, document=document))
+            items.append(UploadItem(filename=name, status=one.status, document=document))
         else:
             status, detail = error_detail(one.error)
             items.append(UploadItem(filename=name, status=status, error=detail))
@@ -166,7 +190,7 @@ def _report(found: Sequence[Outcome], generation: int) -> Answer:
 @returns(PreviewOut)
 @refuses("unsupported_document", "payload_too_large")
 def preview_document(knowledge_base_id: str, body: DocumentForm | DocumentText, files: Sequence[UploadedFile]) -> PreviewOut:
-    """Read and cut one document with this knowledge base's settings; nothing is kept."""
+    """Read and cut one document with this knowledge base's settings, or those given; nothing is kept."""
     base = repository(KnowledgeBaseRepository).get(principal().tenant_id, knowledge_base_id)
     if not isinstance(body, DocumentText) and not files:
         raise InvalidInput("send a file, or a JSON body with title and text", field="files")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, Json, StringConstraints
+from pydantic import AfterValidator, Field, Json, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from agenthub.web.schema import ErrorDetail, Id, JsonMetadata, Name, PageQuery, Schema
+from agenthub.rag.chunking import DEFAULT_CHARACTERS, DEFAULT_OVERLAP, MAX_CHARACTERS, MIN_CHARACTERS, ChunkingSettings, Strategy
+from agenthub.repositories.knowledge.documents import MAX_SOURCE_BYTES
+from agenthub.web.schema import NO_NUL, ErrorDetail, Id, JsonMetadata, Name, PageQuery, Schema
 
 GENERATION: Final = "X-KB-Generation"
 """The header that says which generation a write made."""
@@ -21,12 +23,39 @@ ChunkId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern
 """A chunk's id: one of ours, or the client's own for chunks it posts itself."""
 
 
+def _bounded_source(value: str) -> str:
+    if len(value.encode()) > MAX_SOURCE_BYTES:
+        raise ValueError(f"should be at most {MAX_SOURCE_BYTES} bytes in UTF-8")
+    return value
+
+
+Source = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_SOURCE_BYTES, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_bounded_source)
+]
+"""Where the client has a document: a path, an address, a key. One document of a knowledge base has it."""
+
+
+class ChunkingChoice(Schema):
+    """How to cut documents; sizes in characters."""
+
+    strategy: Strategy = "structure"
+    max_characters: Annotated[int, Field(ge=MIN_CHARACTERS, le=MAX_CHARACTERS)] = DEFAULT_CHARACTERS
+    overlap_characters: Annotated[int, Field(ge=0, le=MAX_CHARACTERS)] = DEFAULT_OVERLAP
+
+    @property
+    def settings(self) -> ChunkingSettings:
+        """The settings. Raises: InvalidInput when they don't go together."""
+        return ChunkingSettings(self.strategy, self.max_characters, self.overlap_characters)
+
+
 class DocumentText(Schema):
     """A document given as text."""
 
     title: Name
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
     metadata: JsonMetadata = Field(default_factory=dict, description="answered with every hit, and filterable")
+    source: Source | None = Field(default=None, description="a document of the same source is replaced")
+    chunking: ChunkingChoice | None = Field(default=None, description="left out: as the knowledge base says")
 
 
 class DocumentForm(Schema):
@@ -34,6 +63,10 @@ class DocumentForm(Schema):
 
     title: Name | None = Field(default=None, description="for a single file; left out: the document's own title or its file name")
     metadata: Json[JsonMetadata] = Field(default_factory=dict)
+    sources: Json[Annotated[tuple[Source, ...], Field(max_length=MAX_FILES)]] | None = Field(
+        default=None, description="a JSON list with the source of each file, in their order; a document of the same source is replaced"
+    )
+    chunking: Json[ChunkingChoice] | None = Field(default=None, description="a JSON object; left out: as the knowledge base says")
 
 
 class UploadQuery(Schema):
@@ -58,6 +91,7 @@ class DocumentOut(Schema):
     character_count: int
     chunk_count: int
     metadata: dict[str, Any]
+    source: str | None
     generation: int
     revision: int
     created_by: str
@@ -178,6 +212,69 @@ class DocumentChunksQuery(Schema):
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")] | None = None
+
+
+Url = Annotated[str, StringConstraints(min_length=8, max_length=2_000, pattern=r"^[^\x00-\x20\x7f]+$")]
+
+
+class UrlsIn(Schema):
+    """Pages to fetch: up to 100 addresses, or the sitemap that lists them."""
+
+    urls: Annotated[tuple[Url, ...], Field(max_length=MAX_FILES)] = ()
+    sitemap: Url | None = Field(default=None, description="XML, an index of sitemaps, or lines; only addresses of its own host count")
+    most: Annotated[int, Field(ge=1, le=10_000, description="a sitemap that lists more addresses is refused")] = 1_000
+    metadata: JsonMetadata = Field(default_factory=dict, description="answered with every hit, and filterable")
+    chunking: ChunkingChoice | None = Field(default=None, description="left out: as the knowledge base says")
+
+
+class SyncItem(Schema):
+    """A file that the client has: its source, and the SHA-256 of its bytes in hex."""
+
+    source: Source
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+
+
+class GoneWithin(Schema):
+    """Of which sources the list is complete: those that begin with `prefix` and come after `after`, up to and with `through`.
+
+    Sources are compared by code point. A list of more than 1,000 files is sent in parts, each complete from the last source of the
+    part before up to its own last one.
+    """
+
+    prefix: Annotated[str, StringConstraints(max_length=MAX_SOURCE_BYTES, pattern=NO_NUL)] = ""
+    after: Annotated[str, StringConstraints(max_length=MAX_SOURCE_BYTES, pattern=NO_NUL)] | None = None
+    through: Annotated[str, StringConstraints(max_length=MAX_SOURCE_BYTES, pattern=NO_NUL)] | None = None
+
+
+class SyncIn(Schema):
+    """What the client has, up to 1,000 files."""
+
+    items: Annotated[tuple[SyncItem, ...], Field(max_length=MAX_ITEMS)]
+    gone_within: GoneWithin | None = Field(default=None, description="also list documents of this range that are not in the list")
+
+
+class SyncState(Schema):
+    """Whether a file has to be uploaded. `unchanged`: `document_id` has this content, perhaps from another source."""
+
+    source: str
+    state: Literal["needed", "unchanged"]
+    document_id: str | None
+
+
+class GoneOut(Schema):
+    """A document whose source is not in the list."""
+
+    source: str
+    document_id: str
+    sha256: str
+
+
+class SyncOut(Schema):
+    """What is needed, in the order of the list, and what is gone: up to 1,000, and `more_gone` when there are more."""
+
+    items: tuple[SyncState, ...]
+    gone: tuple[GoneOut, ...]
+    more_gone: bool
 
 
 class ErasedPlace(Schema):
