@@ -10,6 +10,7 @@ from flask import Flask
 
 from agenthub.cli_bundles import BUNDLE_COMMANDS
 from agenthub.cli_cache import cache
+from agenthub.cli_ingest import ingest_command
 from agenthub.cli_knowledge import kb
 from agenthub.cli_upkeep import COMMANDS
 from agenthub.cli_worker import worker_command
@@ -85,6 +86,7 @@ for bundle_command in BUNDLE_COMMANDS:
 cli.add_command(kb)
 cli.add_command(worker_command)
 cli.add_command(cache)
+cli.add_command(ingest_command)
 
 
 def main() -> None:
