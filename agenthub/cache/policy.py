@@ -20,6 +20,7 @@ from typing import Final
 
 from agenthub.cache.contract import Cache
 from agenthub.cache.keys import CacheKeys, ScopedCache
+from agenthub.cache.repeats import Repeats
 from agenthub.core.single_flight import SingleFlight
 from agenthub.core.types import EVERY_TENANT, TenantId
 
@@ -53,6 +54,7 @@ class CachePolicy:
         self.cache = cache
         self.keys = keys
         self._results: SingleFlight[tuple[bytes, bool]] = SingleFlight()
+        self._repeats = Repeats(RESULT.ttl_seconds)
 
     def embeddings(self) -> ScopedCache:
         """Vectors by name, shared by all tenants: a vector says nothing about who had its text embedded."""
@@ -61,9 +63,12 @@ class CachePolicy:
     def result(self, tenant_id: TenantId, name: Sequence[str], make: Callable[[], tuple[bytes, bool]]) -> bytes:
         """The result of that name: kept, or made by one of the threads that ask for it now. `make` says also whether to keep it.
 
-        Raises: what `make` raises.
+        What this process is asked for the first time lately is neither looked for nor kept: most questions are asked once, and
+        both would cost each of them a tenth of what it takes to answer (docs/adr/0017). Raises: what `make` raises.
         """
         key = self.keys.key(tenant_id, RESULT.name, RESULT.version, *name)
+        if not self._repeats.note(key):
+            return self._results.get(key, make)[0]
         found = self.cache.get_many([key]).get(key)
         return found if found is not None else self._results.get(key, lambda: self._kept(key, make))[0]
 

@@ -58,14 +58,38 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         yield seen
 
 
-def test_a_repeated_search_is_computed_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_search_is_kept_from_the_second_time_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     base = new_base(api, a="a zebra")
     with searches(monkeypatch) as computed:
-        answers = [api.post(f"{base}/search", {"query": "zebra", "mode": "keyword"}) for _ in range(3)]
-        assert len(computed) == 1
-        api.post(f"{base}/search", {"query": "zebra", "mode": "keyword", "top_k": 5})
+        answers = [api.post(f"{base}/search", {"query": "zebra", "mode": "keyword"}) for _ in range(5)]
         assert len(computed) == 2
-    assert answers[0] == answers[1] == answers[2]
+        api.post(f"{base}/search", {"query": "zebra", "mode": "keyword", "top_k": 5})
+        assert len(computed) == 3
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_what_is_asked_once_is_not_kept(api: Api) -> None:
+    base = new_base(api, a="a zebra")
+    entries = api.get("/api/embeddings/cache")["entries"]
+    for number in range(20):
+        found(api, base, f"zebra {number}")
+    assert api.get("/api/embeddings/cache")["entries"] == entries
+
+
+def test_the_first_repeat_takes_what_another_process_kept(
+    tmp_path: Path, memcached: MemcachedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "AGENTHUB_SERVICES": "knowledge.*,platform.authentication",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/shared.sqlite3",
+        "MEMCACHED_SERVERS": memcached.address,
+    }
+    one, other = (Api(make_app(tmp_path, **environment)).login() for _ in range(2))
+    base = new_base(one, a="a zebra")
+    with searches(monkeypatch) as computed:
+        assert [found(one, base) for _ in range(2)] == [{"a"}] * 2
+        assert [found(other, base) for _ in range(3)] == [{"a"}] * 3
+        assert len(computed) == 3, "twice by the first process, once by the second"
 
 
 def test_a_commit_and_a_delete_count_at_the_next_search(api: Api) -> None:
@@ -121,6 +145,7 @@ def test_of_many_that_ask_at_once_one_computes(api: Api, monkeypatch: pytest.Mon
 def test_t15_a_late_fill_never_shows_an_old_generation(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Miss at g, another commits g+1, the reader fills late: what it fills stands under g, which nobody asks for any more."""
     base = new_base(api, a="a zebra")
+    assert found(api, base) == {"a"}, "so that the reader's is a repeat, which is kept"
     missed, committed = threading.Event(), threading.Event()
     real = Searcher.search
 
@@ -152,7 +177,8 @@ def test_t15_a_server_that_returns_with_old_entries_shows_none_of_them(tmp_path:
     }
     one, other = (Api(make_app(tmp_path, **environment)).login() for _ in range(2))
     base = new_base(one, a="a zebra")
-    assert found(one, base) == found(other, base) == {"a"}
+    for _ in range(2):  # kept at the first repeat
+        assert found(one, base) == found(other, base) == {"a"}
     memcached.pause()
     add(one, base, b="another zebra")
     assert found(other, base) == {"a", "b"}
@@ -181,7 +207,8 @@ def test_a_warm_search_asks_the_database_once(
     )
     api = Api(app).login()
     base = new_base(api, a="a zebra")
-    assert found(api, base) == {"a"}
+    for _ in range(2):
+        assert found(api, base) == {"a"}
     resources: Resources = app.extensions["agenthub"]
     asked: list[str] = []
     storage: Any = resources.storage
@@ -203,7 +230,8 @@ def test_postgresql_runs_one_statement_for_a_warm_search(tmp_path: Path, postgre
     api = Api(app).login()
     base = new_base(api, a="a zebra")
     with postgresql_private.logging_statements() as told:
-        found(api, base)
+        for _ in range(3):
+            found(api, base)
         before = len(told())
         for _ in range(10):
             assert found(api, base) == {"a"}
