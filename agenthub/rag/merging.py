@@ -184,10 +184,22 @@ def rewrite_segments(
         found, rows = visible_rows(volume, kb_id, entry, burials)
         chunks += found
         vectors.append(rows)
+        del rows  # or the last part stays in memory to the end
     failpoint("merge.read")
     if not chunks:
         return None
-    return write_segment(volume, kb_id, chunks, np.concatenate(vectors), signature=signature, language=language)
+    return write_segment(volume, kb_id, chunks, _joined(vectors), signature=signature, language=language)
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The parts as one array. They are given up one by one, so that all vectors are in memory once and not twice."""
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
 
 
 def visible_rows(volume: Volume, kb_id: str, entry: SegmentEntry, burials: Burials) -> tuple[list[Chunk], NDArray[np.float32]]:
