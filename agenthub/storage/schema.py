@@ -20,6 +20,7 @@ from agenthub.storage.sql.tables import metadata_for
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 VERSIONS: Final = MIGRATIONS / "versions"
 _REVISION: Final = re.compile(r"([0-9]{4})_\w+\.py\Z")
+_SAID: Final = re.compile(r"""^(revision|down_revision) = ["'](\w+)["']""", re.MULTILINE)
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 _log = logging.getLogger("agenthub.storage")
@@ -62,8 +63,16 @@ def create_tables(storage: Storage, tables: Iterable[Table]) -> None:
 
 
 def revisions_of(versions: Path) -> list[str]:
-    """The revisions there are, oldest first: their files begin with their numbers."""
-    return sorted(found[1] for path in versions.iterdir() if (found := _REVISION.match(path.name)))
+    """The revisions there are, oldest first: each says which one it follows, whatever their numbers."""
+    followers: dict[str | None, str] = {}
+    for path in versions.iterdir():
+        if _REVISION.match(path.name):
+            said = dict(_SAID.findall(path.read_text(encoding="utf-8")))
+            followers[said.get("down_revision")] = said["revision"]
+    chain: list[str] = []
+    while (following := followers.get(chain[-1] if chain else None)) is not None:
+        chain.append(following)
+    return chain
 
 
 def head_of(versions: Path) -> str | None:

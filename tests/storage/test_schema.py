@@ -16,7 +16,7 @@ from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Insert, Storage, Table
 from agenthub.storage.migrating import differences, migrate
 from agenthub.storage.migrations import draft
-from agenthub.storage.schema import check_schema, schema_revision
+from agenthub.storage.schema import check_schema, head_of, revisions_of, schema_revision
 from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, THINGS, A, thing
 from tests.servers.postgresql import create_database
 
@@ -133,3 +133,10 @@ def test_the_draft_command(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines()[-1].strip() == str(tmp_path / "0001_all.py")
     assert "create_table('things'" in (tmp_path / "0001_all.py").read_text()
+
+
+def test_the_newest_revision_is_the_last_of_the_chain_whatever_its_number(tmp_path: Path) -> None:
+    for name, follows in (("0001", None), ("0003", "0001"), ("0002", "0003")):
+        (tmp_path / f"{name}_tables.py").write_text(f'revision = "{name}"\ndown_revision = {follows!r}\n')
+    assert revisions_of(tmp_path) == ["0001", "0003", "0002"]
+    assert head_of(tmp_path) == "0002"
