@@ -12,6 +12,7 @@ from agenthub.cli_bundles import BUNDLE_COMMANDS
 from agenthub.cli_cache import cache
 from agenthub.cli_ingest import ingest_command
 from agenthub.cli_knowledge import kb
+from agenthub.cli_storage import storage
 from agenthub.cli_upkeep import COMMANDS
 from agenthub.cli_worker import worker_command
 from agenthub.core.errors import AgentHubError
@@ -40,10 +41,10 @@ def _storage() -> Storage:
 @cli.command("migrate")
 def migrate_command() -> None:
     """Bring the database's schema to this release's revision. Safe to repeat, and from several machines at once."""
-    storage = _storage()
-    revision = migrate(storage)
-    click.echo(f"{storage.backend}: schema revision {revision}" if revision else f"{storage.backend}: nothing to migrate")
-    storage.close()
+    opened = _storage()
+    revision = migrate(opened)
+    click.echo(f"{opened.backend}: schema revision {revision}" if revision else f"{opened.backend}: nothing to migrate")
+    opened.close()
 
 
 @cli.command("owner")
@@ -56,10 +57,10 @@ def owner_command(email: str, password_stdin: bool) -> None:
         password = sys.stdin.readline().rstrip("\r\n")
     elif not password:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    storage = _storage()
-    check_schema(storage)
-    owner = ensure_first_owner(storage, email, password, allow_default=False)
-    storage.close()
+    opened = _storage()
+    check_schema(opened)
+    owner = ensure_first_owner(opened, email, password, allow_default=False)
+    opened.close()
     if owner.outcome == "exists":
         raise click.ClickException("there is an owner already; owners make further users with POST /api/users")
     click.echo(f"{owner.email}: {owner.outcome}")
@@ -87,6 +88,7 @@ cli.add_command(kb)
 cli.add_command(worker_command)
 cli.add_command(cache)
 cli.add_command(ingest_command)
+cli.add_command(storage)
 
 
 def main() -> None:

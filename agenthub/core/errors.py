@@ -111,6 +111,10 @@ class OutcomeUnknown(StorageUnavailable):
     """The connection died during COMMIT and the outcome can't be settled yet; retry with the same Idempotency-Key."""
 
 
+class WritesPaused(StorageUnavailable):
+    """The database takes no writes for now, or its rows moved to another one; nothing was written. Reads go on."""
+
+
 class VolumeUnavailable(AgentHubError):
     """The volume refused or failed; nothing that was visible changed."""
 

@@ -24,8 +24,10 @@ from agenthub.repositories.platform.login_throttle import LOGIN_COUNTERS
 from agenthub.repositories.platform.organizations import ORGANIZATIONS
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS
+from agenthub.storage.gate import CHANGES, GATE
+from agenthub.storage.moving.tables import FEEDS, MOVES
 
-TABLES: Final = (
+MOVED_TABLES: Final = (
     ORGANIZATIONS,
     USERS,
     SESSIONS,
@@ -55,3 +57,9 @@ TABLES: Final = (
     AgentRepository.table,
     AgentVersionRepository.table,
 )
+"""What a copy, a backup and a switch-over carry: every table that services write."""
+
+OWN_TABLES: Final = (GATE, CHANGES, MOVES, FEEDS)
+"""What storage keeps about itself; it stays where it is."""
+
+TABLES: Final = (*MOVED_TABLES, *OWN_TABLES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -56,6 +56,14 @@ def parse_database_url(url: str) -> StorageSettings:
         postgresql_target(url)
         return StorageSettings("postgresql", url)
     raise SettingsError([_remedy(scheme)])
+
+
+def parse_storage_url(url: str) -> StorageSettings:
+    """The settings of a URL that an operator names as the source or target of a move.
+
+    Raises: SettingsError as `parse_database_url`.
+    """
+    return replace(parse_database_url(url), accept_ephemeral_sqlite=True)  # it says which file; where it lies is the operator's choice
 
 
 def _remedy(scheme: str) -> str:

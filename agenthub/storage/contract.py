@@ -11,10 +11,11 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, NewType, Protocol, get_args, get_origin, get_type_hints
 
 from agenthub.core.types import EVERY_TENANT, EveryTenant, TenantScope
 
@@ -280,6 +281,14 @@ class Question:
     memory: typing.Callable[[typing.Callable[[str], Sequence[Row]], Mapping[str, Any]], Sequence[Row]]
 
 
+class Reader(Protocol):
+    """What pages can be read from: a storage, or its rows as they were at one moment."""
+
+    def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
+        """As `Storage.find`."""
+        ...
+
+
 class Storage(ABC):
     """One backend, safe to use from many threads. Opened once per process, connected on first use.
 
@@ -302,17 +311,21 @@ class Storage(ABC):
         """One page of rows in order."""
 
     @abstractmethod
+    def at_one_moment(self) -> AbstractContextManager[Reader]:
+        """All rows as they are when the block begins, whatever is committed while it lasts, which may be hours."""
+
+    @abstractmethod
     def count(self, table: Table, tenant: TenantScope, where: Filter = ALL) -> int:
         """How many rows match."""
 
     @abstractmethod
     def commit(self, writes: Sequence[Write]) -> list[Row | None]:
         """Apply the writes in order, all or none, and make them durable. 1..4096 writes, short: no more than one transaction
-        should hold.
+        should hold. The gate is asked inside the commit, and changes are noted for who listens (storage/gate.py).
 
         Returns the row as stored for Insert, Update and Require, None for Delete, DeleteWhere and for an Insert that was ignored.
-        Raises: AlreadyExists, NotFound, VersionConflict when a write's condition fails; OutcomeUnknown when the connection
-        died during the commit and asking again didn't settle it.
+        Raises: AlreadyExists, NotFound, VersionConflict when a write's condition fails; WritesPaused; OutcomeUnknown when the
+        connection died during the commit and asking again didn't settle it.
         """
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from agenthub.storage.contract import (
     Insert,
     Query,
     Question,
+    Reader,
     Require,
     Row,
     Storage,
@@ -32,9 +33,20 @@ from agenthub.storage.contract import (
     Write,
 )
 from agenthub.storage.evaluate import comes_after, in_order, instant, matches
+from agenthub.storage.gate import CHANGES, GATE, GATE_ID, Lane, Seen, lane_of, seen
 from agenthub.storage.rows import already_exists, check_versioned, checked_filter, checked_query, stored_changes, stored_row, tenant_value
 
-_Undo = Callable[[], object]
+
+@dataclass(slots=True)
+class _Steps:
+    """What a commit did so far: how to undo it, and which rows it touched."""
+
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    touched: list[tuple[str, str]] = field(default_factory=list)
+
+    def did(self, table: Table, key: str, undo: Callable[[], object]) -> None:
+        self.undo.append(undo)
+        self.touched.append((table.name, key))
 
 
 @dataclass(slots=True)
@@ -102,6 +114,13 @@ class MemoryStorage(Storage):
                 rows = [row for row in rows if comes_after(row, order, after)]
             return [_given(table, row) for row in rows[: query.limit]]
 
+    @contextmanager
+    def at_one_moment(self) -> Iterator[Reader]:
+        copy = MemoryStorage(self._clock)
+        with self._lock:
+            copy._shelves = {name: replace(shelf, rows=dict(shelf.rows)) for name, shelf in self._shelves.items()}
+        yield copy
+
     def count(self, table: Table, tenant: TenantScope, where: Filter = ALL) -> int:
         checked = checked_filter(table, where)
         with self._lock:
@@ -110,15 +129,21 @@ class MemoryStorage(Storage):
     def commit(self, writes: Sequence[Write]) -> list[Row | None]:
         if not 1 <= len(writes) <= MAX_WRITES:
             raise InvalidInput(f"a commit holds 1 to {MAX_WRITES} writes")
-        with self._lock, _all_or_none() as undo:
+        with self._lock, _all_or_none() as steps:
             now = self.now()
-            return [self._apply(write, now, undo) for write in writes]
+            gate = self._pass_gate(lane_of(writes), now)
+            results = [self._apply(write, now, steps) for write in writes]
+            self._note(gate, steps, now)
+            return results
 
     def append(self, table: Table, rows: Sequence[Row]) -> None:
-        with self._lock, _all_or_none() as undo:
+        with self._lock, _all_or_none() as steps:
             now = self.now()
-            for row in rows:
-                self._insert(Insert(table, row, ignore_existing=True), now, undo)
+            writes = [Insert(table, row, ignore_existing=True) for row in rows]
+            gate = self._pass_gate(lane_of(writes), now)
+            for write in writes:
+                self._insert(write, now, steps)
+            self._note(gate, steps, now)
 
     def ask(self, question: Question, parameters: Mapping[str, Any]) -> list[Row]:
         with self._lock:
@@ -148,22 +173,37 @@ class MemoryStorage(Storage):
         owner, now = tenant_value(table, tenant), self.now()
         return (row for row in self._shelf(table).rows.values() if _owned(table, row, owner) and matches(row, where, now))
 
-    def _apply(self, write: Write, now: datetime, undo: list[_Undo]) -> Row | None:
+    def _pass_gate(self, lane: Lane, now: datetime) -> Seen | None:
+        """The gate as an ordinary commit finds it; None for one that needs not ask."""
+        if lane != "open":
+            return None
+        row = self._shelf(GATE).rows.get(GATE_ID, {})
+        until = row.get("until")
+        lapsed = until is not None and until <= now
+        gate = seen(row.get("mode"), lapsed, row.get("note"), row.get("followed"), row.get("exported"), now)
+        gate.admit()
+        return gate
+
+    def _note(self, gate: Seen | None, steps: _Steps, now: datetime) -> None:
+        for row in gate.notes(steps.touched) if gate is not None and gate.listened else ():
+            self._insert(Insert(CHANGES, row), now, steps)
+
+    def _apply(self, write: Write, now: datetime, steps: _Steps) -> Row | None:
         if isinstance(write, Insert):
-            return self._insert(write, now, undo)
+            return self._insert(write, now, steps)
         if isinstance(write, Update):
-            return self._update(write, now, undo)
+            return self._update(write, now, steps)
         if isinstance(write, Delete):
-            self._delete(write, now, undo)
+            self._delete(write, now, steps)
             return None
         if isinstance(write, Require):
             row = self._guarded(write.table, write.tenant, write.key, write.where, None, now)
             return _given(write.table, row)
         for doomed in list(self._matching(write.table, write.tenant, checked_filter(write.table, write.where))):
-            self._remove(write.table, doomed[write.table.key], undo)
+            self._remove(write.table, doomed[write.table.key], steps)
         return None
 
-    def _insert(self, write: Insert, now: datetime, undo: list[_Undo]) -> Row | None:
+    def _insert(self, write: Insert, now: datetime, steps: _Steps) -> Row | None:
         table, shelf = write.table, self._shelf(write.table)
         row = _kept(table, stored_row(table, write.row), now)
         key = row[table.key]
@@ -172,10 +212,10 @@ class MemoryStorage(Storage):
                 return None
             raise already_exists(table, (table.key,))
         shelf.put(row)
-        undo.append(lambda: shelf.remove(key))
+        steps.did(table, key, lambda: shelf.remove(key))
         return _given(table, row)
 
-    def _update(self, write: Update, now: datetime, undo: list[_Undo]) -> Row:
+    def _update(self, write: Update, now: datetime, steps: _Steps) -> Row:
         table, shelf = write.table, self._shelf(write.table)
         changes = _kept(table, stored_changes(table, write.changes), now)
         old = self._guarded(table, write.tenant, write.key, write.where, write.expected_version, now)
@@ -183,23 +223,23 @@ class MemoryStorage(Storage):
         if table.versioned:
             row["version"] += 1
         shelf.put(row)
-        undo.append(lambda: _restore(shelf, old))
+        steps.did(table, write.key, lambda: _restore(shelf, old))
         return _given(table, row)
 
-    def _delete(self, write: Delete, now: datetime, undo: list[_Undo]) -> None:
+    def _delete(self, write: Delete, now: datetime, steps: _Steps) -> None:
         try:
             self._guarded(write.table, write.tenant, write.key, write.where, write.expected_version, now)
         except NotFound:
             if not write.missing_ok:
                 raise
             return
-        self._remove(write.table, write.key, undo)
+        self._remove(write.table, write.key, steps)
 
-    def _remove(self, table: Table, key: str, undo: list[_Undo]) -> None:
+    def _remove(self, table: Table, key: str, steps: _Steps) -> None:
         shelf = self._shelf(table)
         row = shelf.remove(key)
         if row is not None:
-            undo.append(lambda: _restore(shelf, row))
+            steps.did(table, key, lambda: _restore(shelf, row))
 
     def _guarded(self, table: Table, tenant: TenantScope, key: str, where: Filter, version: int | None, now: datetime) -> dict[str, Any]:
         checked = checked_filter(table, where)
@@ -220,12 +260,12 @@ def _restore(shelf: _Shelf, row: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _all_or_none() -> Iterator[list[_Undo]]:
-    undo: list[_Undo] = []
+def _all_or_none() -> Iterator[_Steps]:
+    steps = _Steps()
     try:
-        yield undo
+        yield steps
     except BaseException:
-        for step in reversed(undo):
+        for step in reversed(steps.undo):
             step()
         raise
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Storage, Table
+from agenthub.storage.gate import CHANGES, GATE
 from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.tables import metadata_for
 
@@ -59,7 +60,7 @@ def create_tables(storage: Storage, tables: Iterable[Table]) -> None:
     """Create tables outside of any migration, for tests; memory needs none."""
     if isinstance(storage, SqlStorage):
         with reached(), storage.engine.begin() as connection:
-            metadata_for(tables).create_all(connection)
+            metadata_for([GATE, CHANGES, *tables]).create_all(connection)
 
 
 def revisions_of(versions: Path) -> list[str]:

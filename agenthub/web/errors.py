@@ -48,6 +48,7 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
     errors.ProviderFailure: Refusal(502, "provider_failure"),
     errors.StorageUnavailable: Refusal(503, "storage_unavailable", 1),
     errors.OutcomeUnknown: Refusal(503, "outcome_unknown", 1),
+    errors.WritesPaused: Refusal(503, "writes_paused", 2),
     errors.CacheUnavailable: Refusal(503, "cache_unavailable", 1),
     errors.VolumeUnavailable: Refusal(503, "volume_unavailable", 1),
     errors.CorruptFile: Refusal(503, "volume_unavailable", 1),

@@ -14,6 +14,7 @@ import pytest
 
 from agenthub.core.errors import StorageUnavailable
 from agenthub.storage.contract import Insert, Storage, Table
+from agenthub.storage.gate import CHANGES, GATE
 from agenthub.storage.migrating import differences, migrate
 from agenthub.storage.migrations import draft
 from agenthub.storage.schema import check_schema, head_of, revisions_of, schema_revision
@@ -42,9 +43,9 @@ def versions(tmp_path: Path) -> Path:
     """A history of two revisions."""
     path = tmp_path / "versions"
     path.mkdir()
-    assert draft.draft_from([THINGS, EVENTS, GLOBALS], "first tables", path) == path / "0001_first_tables.py"
-    assert draft.draft_from([THINGS, EVENTS, LATER, LONG], "more", path) == path / "0002_more.py"
-    assert draft.draft_from([THINGS, EVENTS, LATER, LONG], "nothing", path) is None
+    assert draft.draft_from([GATE, CHANGES, THINGS, EVENTS, GLOBALS], "first tables", path) == path / "0001_first_tables.py"
+    assert draft.draft_from([GATE, CHANGES, THINGS, EVENTS, LATER, LONG], "more", path) == path / "0002_more.py"
+    assert draft.draft_from([GATE, CHANGES, THINGS, EVENTS, LATER, LONG], "nothing", path) is None
     return path
 
 
@@ -59,7 +60,7 @@ def test_a_migrated_database_has_exactly_the_tables(storage: Storage, versions: 
     assert len(differences(storage, EVERYTHING)) > 3
     assert migrate(storage, versions) == "0002"
     assert schema_revision(storage) == "0002"
-    assert differences(storage, [THINGS, EVENTS, LATER, LONG]) == []
+    assert differences(storage, [GATE, CHANGES, THINGS, EVENTS, LATER, LONG]) == []
     assert migrate(storage, versions) == "0002"
     storage.commit([Insert(THINGS, thing("k"))])
     check_schema(storage, versions)
@@ -111,7 +112,7 @@ def test_a_newer_schema_is_served_with_a_warning(storage: Storage, versions: Pat
 def test_migrating_at_once_is_harmless(storage: Storage, versions: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: migrate(storage, versions), range(4))) == ["0002"] * 4
-    assert differences(storage, [THINGS, EVENTS, LATER, LONG]) == []
+    assert differences(storage, [GATE, CHANGES, THINGS, EVENTS, LATER, LONG]) == []
 
 
 def test_memory_has_no_schema(open_url: Open, versions: Path) -> None:

@@ -24,6 +24,7 @@ from agenthub.storage.contract import (
     Insert,
     Query,
     Question,
+    Reader,
     Row,
     Storage,
     Table,
@@ -31,6 +32,7 @@ from agenthub.storage.contract import (
     Update,
     Write,
 )
+from agenthub.storage.gate import Lane, lane_of
 from agenthub.storage.rows import storable_text, tenant_value
 from agenthub.storage.sql.compiling import holds, owned, page
 from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
@@ -103,6 +105,11 @@ class SqlStorage(Storage):
     def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
         return self._rows(page(table, self.tables[table], tenant, query, self.dialect.steady_clock))
 
+    @contextmanager
+    def at_one_moment(self) -> Iterator[Reader]:
+        with self._connected() as connection, deadline(None), self._translated(connection), self.dialect.standing_still(connection):
+            yield _Still(connection, self.tables, self.dialect)
+
     def count(self, table: Table, tenant: TenantScope, where: Filter = ALL) -> int:
         target = self.tables[table]
         condition = holds(table, target, where, self.dialect.steady_clock)
@@ -112,8 +119,8 @@ class SqlStorage(Storage):
     def commit(self, writes: Sequence[Write]) -> list[Row | None]:
         if not 1 <= len(writes) <= MAX_WRITES:
             raise InvalidInput(f"a commit holds 1 to {MAX_WRITES} writes")
-        planned = steps(writes)
-        return self._tries(WRITE_TRIES, lambda: self._commit_once(planned))
+        planned, lane = steps(writes), lane_of(writes)
+        return self._tries(WRITE_TRIES, lambda: self._commit_once(planned, lane))
 
     def append(self, table: Table, rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), APPEND_ROWS):
@@ -224,17 +231,21 @@ class SqlStorage(Storage):
                 connection.invalidate(error)
             raise failure from error
 
-    def _commit_once(self, planned: Sequence[Step]) -> list[Row | None]:
+    def _commit_once(self, planned: Sequence[Step], lane: Lane) -> list[Row | None]:
         results: list[Row | None] = []
         sent: Ticket | None = None
         try:
             with self.dialect.turn(), self._connected() as connection, self._translated(connection):
-                ticket = self.dialect.begin(connection)
+                ticket, gate = self.dialect.begin(connection, lane)
+                if gate is not None:
+                    gate.admit()
                 for lock in locks(planned, self.tables) if self.dialect.locks_rows else ():
                     connection.execute(lock)
-                writer = Writer(connection, self.tables, self.dialect)
+                writer = Writer(connection, self.tables, self.dialect, listened=gate is not None and gate.listened)
                 for step in planned:
                     results += writer.apply(step)
+                if gate is not None:
+                    writer.note(gate)
                 failpoint("storage.before_commit")
                 sent = ticket
                 connection.commit()
@@ -267,6 +278,19 @@ class SqlStorage(Storage):
                 return stored is not None and (not step.table.versioned or stored["version"] >= row["version"])
             position += len(step.rows) if isinstance(step, InsertRun) else 1
         return True
+
+
+class _Still:
+    """Rows read in one transaction that sees nothing newer than itself."""
+
+    def __init__(self, connection: sa.Connection, tables: TableSet, dialect: SqlDialect) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._dialect = dialect
+
+    def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
+        statement = page(table, self._tables[table], tenant, query, self._dialect.steady_clock)
+        return [dict(row) for row in self._connection.execute(statement).mappings()]
 
 
 def _follow_forks(storage: SqlStorage) -> None:

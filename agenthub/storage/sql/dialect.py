@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
 from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable, VersionConflict
 from agenthub.storage.contract import DbNow, Table
+from agenthub.storage.gate import Lane, Seen
 from agenthub.storage.rows import already_exists
 from agenthub.storage.sql.limits import RETRY_AFTER_SECONDS
 from agenthub.storage.sql.tables import TableSet
@@ -92,12 +93,18 @@ class SqlDialect(ABC):
         """Run a read without the round trips of a transaction."""
 
     @abstractmethod
+    def standing_still(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Run many reads that all see the rows as they are now, without time limits."""
+
+    @abstractmethod
     def turn(self) -> AbstractContextManager[None]:
         """This process's turn to write, where the database has one writer at a time."""
 
     @abstractmethod
-    def begin(self, connection: sa.Connection) -> Ticket | None:
-        """Start the write transaction; its ticket, where the database can be asked for an outcome."""
+    def begin(self, connection: sa.Connection, lane: Lane) -> tuple[Ticket | None, Seen | None]:
+        """Start the write transaction: its ticket, where the database can be asked for an outcome, and for the lane `open` the
+        gate, which can't be turned until the transaction ends. In the lane `turn` no such transaction is under way after this.
+        """
 
     @abstractmethod
     def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:

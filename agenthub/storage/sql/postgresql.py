@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from sqlalchemy.dialects import postgresql
 from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable
 from agenthub.storage.configuration import PostgresqlTarget, StorageSettings, postgresql_target
 from agenthub.storage.contract import DbNow
+from agenthub.storage.gate import GATE, GATE_ID, Lane, Seen, seen
 from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import (
     Connect,
@@ -55,8 +57,16 @@ _WITHOUT_LIMITS: Final = sa.text(
     "'idle_in_transaction_session_timeout']) AS name"
 )
 ADVISORY_LOCK: Final = 0x4167656E744875  # "AgentHu": one number for all that migrate this application
-_BEGIN: Final = "SELECT pg_current_xact_id()::text AS transaction"
+GATE_LOCK: Final = 0x4167656E744747  # "AgentGG": shared by every commit that asks the gate, alone for who turns it
+_TRANSACTION: Final = "SELECT pg_current_xact_id()::text AS transaction"
 _TIMELINE: Final = ", substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline"
+# Two statements in one message: the second one sees what was committed before the lock was granted, and costs no round trip.
+_SHARE_GATE: Final = f"SELECT pg_advisory_xact_lock_shared({GATE_LOCK}); "
+_TURN_GATE: Final = f"SELECT pg_advisory_xact_lock({GATE_LOCK}); "
+_SEE_GATE: Final = (
+    ", gate.mode, gate.until <= clock_timestamp() AS lapsed, gate.note, gate.followed, gate.exported, clock_timestamp() AS now"
+    f" FROM (SELECT 1) AS one LEFT JOIN {GATE.name} AS gate ON gate.id = '{GATE_ID}'"
+)
 _STATUS: Final = sa.text("SELECT pg_is_in_recovery(), pg_xact_status(CAST(:transaction AS xid8))")
 _END_SESSION: Final = sa.text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :process AND backend_xid = CAST(CAST(:transaction AS xid8) AS xid)"
@@ -171,7 +181,9 @@ class PostgresqlDialect(SqlDialect):
     def __init__(self, watchdog: Watchdog, *, several_hosts: bool) -> None:
         self._watchdog = watchdog
         self._several_hosts = several_hosts
-        self._begin = sa.text(_BEGIN + (_TIMELINE if several_hosts else ", NULL AS timeline"))
+        ticket = _TRANSACTION + (_TIMELINE if several_hosts else ", NULL AS timeline")
+        self._ticket = sa.text(ticket)
+        self._begin = {"own": self._ticket, "turn": sa.text(_TURN_GATE + ticket), "open": sa.text(_SHARE_GATE + ticket + _SEE_GATE)}
 
     def insert(self, target: sa.Table) -> postgresql.Insert:
         return postgresql.insert(target)
@@ -199,13 +211,25 @@ class PostgresqlDialect(SqlDialect):
             with suppress(psycopg2.Error):  # the connection is dead, which what is raised inside says
                 driver.autocommit = False
 
+    @contextmanager
+    def standing_still(self, connection: sa.Connection) -> Iterator[None]:
+        try:
+            connection.execute(_WITHOUT_LIMITS)
+            connection.commit()
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.execute(sa.select(1))  # the view is that of the first statement
+            yield
+        finally:
+            connection.invalidate()  # as in migration_session
+
     def turn(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def begin(self, connection: sa.Connection) -> Ticket:
-        transaction, timeline = connection.execute(self._begin).one()
+    def begin(self, connection: sa.Connection, lane: Lane) -> tuple[Ticket, Seen | None]:
+        transaction, timeline, *gate = connection.execute(self._begin[lane]).one()
         driver = connection.connection.driver_connection
-        return Ticket(transaction, driver.get_backend_pid() if driver is not None else 0, timeline)
+        ticket = Ticket(transaction, driver.get_backend_pid() if driver is not None else 0, timeline)
+        return ticket, _seen(*gate) if gate else None
 
     def outcome(self, ticket: Ticket, connect: Connect) -> Outcome:
         with deadline(SETTLING_SECONDS):
@@ -221,7 +245,7 @@ class PostgresqlDialect(SqlDialect):
         return "unknown"
 
     def _ask_outcome(self, connection: sa.Connection, ticket: Ticket) -> Outcome:
-        if self._several_hosts and connection.execute(self._begin).one().timeline != ticket.timeline:
+        if self._several_hosts and connection.execute(self._ticket).one().timeline != ticket.timeline:
             return "unknown"  # another server was promoted: its transaction numbers are not those of the old one
         try:
             in_recovery, status = connection.execute(_STATUS, {"transaction": ticket.transaction}).one()
@@ -272,6 +296,10 @@ class PostgresqlDialect(SqlDialect):
 
     def after_fork(self) -> None:
         self._watchdog.after_fork()
+
+
+def _seen(mode: str | None, lapsed: bool | None, note: str | None, followed: bool | None, exported: str | None, now: datetime) -> Seen:
+    return seen(mode, bool(lapsed), note, followed, exported, now.astimezone(UTC))
 
 
 def _later(moment: sa.ColumnElement[Any], value: DbNow) -> sa.ColumnElement[Any]:

@@ -21,15 +21,17 @@ from agenthub.core.errors import AgentHubError, InvalidInput
 from agenthub.storage.configuration import StorageSettings, sqlite_path
 from agenthub.storage.contract import DbNow
 from agenthub.storage.evaluate import instant
+from agenthub.storage.gate import GATE, GATE_ID, Lane, Seen, seen
 from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.dialect import Conflict, Connect, Failure, Locked, Outcome, SqlDialect, Ticket, taken, unavailable
 from agenthub.storage.sql.engine import make_engine
 from agenthub.storage.sql.limits import remaining_seconds
 from agenthub.storage.sql.sqlite_reader import SqliteReader
-from agenthub.storage.sql.tables import Instant, TableSet
+from agenthub.storage.sql.tables import Instant, TableSet, microseconds
 
 BUSY_SECONDS: Final = 5.0
 _WRITES: Final = "agenthub_writes"
+_GATE: Final = f"SELECT mode, until, note, followed, exported FROM {GATE.name} WHERE id = '{GATE_ID}'"  # noqa: S608 - our own names
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _TAKEN: Final = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 _COLUMN: Final = re.compile(r"(\w+)\.(\w+)")
@@ -108,6 +110,12 @@ class SqliteDialect(SqlDialect):
         return nullcontext()
 
     @contextmanager
+    def standing_still(self, connection: sa.Connection) -> Iterator[None]:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").all()  # the view is that of the first read
+        yield
+
+    @contextmanager
     def turn(self) -> Iterator[None]:
         # SQLite's own waiting is sleeping and polling; threads of one process queue here instead.
         lock = self._turn
@@ -118,9 +126,14 @@ class SqliteDialect(SqlDialect):
         finally:
             lock.release()
 
-    def begin(self, connection: sa.Connection) -> Ticket | None:
-        connection.execution_options(**{_WRITES: True}).begin()
-        return None
+    def begin(self, connection: sa.Connection, lane: Lane) -> tuple[None, Seen | None]:
+        connection.execution_options(**{_WRITES: True}).begin()  # from here on nobody else writes, so the gate can't be turned
+        if lane != "open":
+            return None, None
+        now = datetime.now(UTC)
+        row = connection.exec_driver_sql(_GATE).one_or_none()
+        mode, until, note, followed, exported = row or (None, None, None, None, None)
+        return None, seen(mode, until is not None and until <= microseconds(now), note, followed, exported, now)
 
     def outcome(self, _ticket: Ticket, _connect: Connect) -> Outcome:
         return "unknown"

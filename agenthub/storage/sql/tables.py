@@ -40,7 +40,7 @@ class Instant(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return (value - _EPOCH) // _MICROSECOND
+        return microseconds(value)
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
         if value is None:
@@ -48,6 +48,11 @@ class Instant(TypeDecorator[datetime]):
         if isinstance(value, datetime):
             return value.astimezone(UTC)
         return _EPOCH + int(value) * _MICROSECOND
+
+
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970: how SQLite keeps a time."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def column_type(kind: ColumnType) -> TypeEngine[Any]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from agenthub.core.errors import NotFound, VersionConflict
 from agenthub.storage.contract import DbNow, Delete, DeleteWhere, Insert, Require, Row, Table, Update, Write
+from agenthub.storage.gate import CHANGES, Seen
 from agenthub.storage.rows import check_versioned, stored_changes, stored_row
 from agenthub.storage.sql.compiling import Condition, holds, keyed, owned
 from agenthub.storage.sql.dialect import SqlDialect
@@ -63,12 +64,14 @@ def _timed(row: Row) -> bool:
 
 
 class Writer:
-    """Applies steps on one connection; the caller owns the transaction."""
+    """Applies steps on one connection; the caller owns the transaction. With `listened`, it keeps which rows were touched."""
 
-    def __init__(self, connection: sa.Connection, tables: TableSet, dialect: SqlDialect) -> None:
+    def __init__(self, connection: sa.Connection, tables: TableSet, dialect: SqlDialect, *, listened: bool = False) -> None:
         self._connection = connection
         self._tables = tables
         self._dialect = dialect
+        self._listened = listened
+        self._touched: list[tuple[str, str]] = []
 
     def apply(self, step: Step) -> list[Row | None]:
         """One result per write of the step.
@@ -76,9 +79,13 @@ class Writer:
         Raises: NotFound, VersionConflict when its condition fails; the driver's errors as SQLAlchemy wraps them.
         """
         if isinstance(step, InsertRun):
-            return self._insert(step)
+            rows = self._insert(step)
+            self._touch(step.table, [row[step.table.key] for row in rows if row is not None])
+            return rows
         if isinstance(step, Update):
-            return [self._update(step)]
+            row = self._update(step)
+            self._touch(step.table, [step.key])
+            return [row]
         if isinstance(step, Require):
             return [self._require(step)]
         if isinstance(step, Delete):
@@ -86,6 +93,16 @@ class Writer:
         else:
             self._delete_where(step)
         return [None]
+
+    def note(self, gate: Seen) -> None:
+        """Write down for the feeds of the gate what was touched."""
+        notes = gate.notes(self._touched)
+        if notes:
+            self._connection.execute(self._dialect.insert(self._tables[CHANGES]), notes)
+
+    def _touch(self, table: Table, keys: Sequence[str]) -> None:
+        if self._listened:
+            self._touched += [(table.name, key) for key in keys]
 
     def _insert(self, run: InsertRun) -> list[Row | None]:
         target = self._tables[run.table]
@@ -140,11 +157,18 @@ class Writer:
             refusal = self._refusal(write, target)
             if not (write.missing_ok and isinstance(refusal, NotFound)):
                 raise refusal
+            return
+        self._touch(write.table, [write.key])
 
     def _delete_where(self, write: DeleteWhere) -> None:
         target = self._tables[write.table]
         where = holds(write.table, target, write.where, self._dialect.steady_clock)
-        self._connection.execute(sa.delete(target).where(owned(write.table, target, write.tenant), where))
+        statement = sa.delete(target).where(owned(write.table, target, write.tenant), where)
+        if not self._listened:
+            self._connection.execute(statement)
+            return
+        removed = self._connection.execute(statement.returning(target.c[write.table.key])).scalars()
+        self._touch(write.table, list(removed))
 
     def _condition(self, write: Update | Delete | Require, target: sa.Table) -> Condition:
         condition = sa.and_(

@@ -10,6 +10,7 @@ from flask import Flask
 
 from agenthub.storage.configuration import parse_database_url
 from agenthub.storage.contract import ALL, EVERY_TENANT, DeleteWhere, Storage
+from agenthub.storage.gate import CHANGES, open_gate, read_gate
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
 from tests.contracts.storage.tables import EVERYTHING
@@ -42,7 +43,11 @@ def module_storage(backend_url: str) -> Iterator[Storage]:
 
 @pytest.fixture
 def storage(module_storage: Storage) -> Storage:
-    """An empty storage with the tables of `tables.py`."""
+    """An empty storage with the tables of `tables.py` and an open gate."""
+    gate = read_gate(module_storage)
+    if (gate.mode, gate.followed, gate.exported) != ("open", False, ""):
+        open_gate(module_storage, gate, followed=False, exported="")
+        module_storage.commit([DeleteWhere(CHANGES, EVERY_TENANT, ALL)])
     module_storage.commit([DeleteWhere(table, EVERY_TENANT, ALL) for table in EVERYTHING])
     return module_storage
 

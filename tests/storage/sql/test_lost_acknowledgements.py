@@ -182,7 +182,7 @@ def test_outcomes_of_transactions(tables: str, open_url: Open) -> None:
     with storage.engine.connect() as connection:
         (current,) = execute(tables, "SELECT pg_current_xact_id()::text")
         assert asked(storage, str(current[0]), 0) == "committed"
-        ticket = storage.dialect.begin(connection)
+        ticket, _ = storage.dialect.begin(connection, "own")
         assert ticket is not None
         connection.rollback()
         assert asked(storage, ticket.transaction, ticket.process) == "aborted"
@@ -193,7 +193,7 @@ def test_a_transaction_left_open_is_ended_and_aborted(tables: str, open_url: Ope
     storage = open_url(tables)
     assert isinstance(storage, SqlStorage)
     with storage.engine.connect() as connection:
-        ticket = storage.dialect.begin(connection)
+        ticket, _ = storage.dialect.begin(connection, "own")
         assert ticket is not None
         assert asked(storage, ticket.transaction, ticket.process) == "aborted"
         connection.invalidate()
@@ -203,7 +203,7 @@ def test_another_transaction_of_the_same_session_is_not_ended(tables: str, open_
     storage = open_url(tables)
     assert isinstance(storage, SqlStorage)
     with storage.engine.connect() as first, storage.engine.connect() as second:
-        running, other = storage.dialect.begin(first), storage.dialect.begin(second)
+        (running, _), (other, _) = (storage.dialect.begin(one, "own") for one in (first, second))
         assert running is not None
         assert other is not None
         assert asked(storage, running.transaction, other.process) == "unknown"
