@@ -19,6 +19,7 @@ from agenthub.settings import Settings
 from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import Storage
 from agenthub.storage.gate import Gate, open_gate, pause_writes, read_gate
+from agenthub.storage.migrating import migrate
 from agenthub.storage.moving.canonical import content_sha256
 from agenthub.storage.moving.copying import Move, unfollow
 from agenthub.storage.moving.filling import End
@@ -26,7 +27,6 @@ from agenthub.storage.moving.scanning import Comparison, Progress
 from agenthub.storage.moving.switching import PAUSE_SECONDS, switch
 from agenthub.storage.moving.tables import MOVE_ID, MOVES
 from agenthub.storage.open import open_storage
-from agenthub.storage.migrating import migrate
 from agenthub.storage.schema import check_schema
 from agenthub.web.logs import configure_logs
 

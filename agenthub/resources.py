@@ -214,12 +214,13 @@ class Resources:
     # --- what health asks: facts without secrets, or an exception of core.errors ---
 
     def check_storage(self) -> Mapping[str, Any]:
-        """The storage answers and its schema is one this release can serve."""
+        """The storage answers, its rows did not move elsewhere, and its schema is one this release can serve."""
         self.storage.ping()
+        writes = _call("agenthub.storage.gate:check_serving", self.storage)
         if self.storage.backend == "postgresql":
             _call(f"{_SCHEMA}:check_schema", self.storage)
         revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
-        return {"backend": self.storage.backend, "schema_revision": revision}
+        return {"backend": self.storage.backend, "schema_revision": revision, "writes": writes}
 
     def check_volume(self) -> Mapping[str, Any]:
         """A file can be made, closed, read back and removed."""

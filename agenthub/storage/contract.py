@@ -281,7 +281,7 @@ class Question:
     memory: typing.Callable[[typing.Callable[[str], Sequence[Row]], Mapping[str, Any]], Sequence[Row]]
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """What pages can be read from: a storage, or its rows as they were at one moment."""
 
     def find(self, table: Table, tenant: TenantScope, query: Query) -> list[Row]:
@@ -311,7 +311,7 @@ class Storage(ABC):
         """One page of rows in order."""
 
     @abstractmethod
-    def at_one_moment(self) -> AbstractContextManager[Reader]:
+    def at_one_moment(self) -> AbstractContextManager[RowReader]:
         """All rows as they are when the block begins, whatever is committed while it lasts, which may be hours."""
 
     @abstractmethod

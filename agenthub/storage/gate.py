@@ -134,6 +134,20 @@ def read_gate(storage: Storage) -> Gate:
     return Gate(**row)
 
 
+def check_serving(storage: Storage) -> str:
+    """`open` or `paused`: what a process can do for its callers.
+
+    Raises: StorageUnavailable when the rows moved to another database: what is here is out of date.
+    """
+    row = storage.get(GATE, EVERY_TENANT, GATE_ID)
+    gate = Gate(**row) if row is not None else None
+    if gate is None or gate.mode == "open" or (gate.until is not None and gate.until <= storage.now()):
+        return "open"
+    if gate.mode == "moved":
+        raise WritesPaused(gate.note, retry_after_seconds=MOVED_RETRY_SECONDS)
+    return gate.mode
+
+
 def turn_gate(storage: Storage, before: Gate, where: Filter | None = None, **changes: Any) -> Gate:
     """Change the gate from what it was. Afterwards no commit that saw it as it was can still take effect.
 

@@ -23,9 +23,9 @@ from agenthub.storage.contract import (
     Insert,
     Query,
     Question,
-    Reader,
     Require,
     Row,
+    RowReader,
     Storage,
     Table,
     TenantScope,
@@ -115,7 +115,7 @@ class MemoryStorage(Storage):
             return [_given(table, row) for row in rows[: query.limit]]
 
     @contextmanager
-    def at_one_moment(self) -> Iterator[Reader]:
+    def at_one_moment(self) -> Iterator[RowReader]:
         copy = MemoryStorage(self._clock)
         with self._lock:
             copy._shelves = {name: replace(shelf, rows=dict(shelf.rows)) for name, shelf in self._shelves.items()}

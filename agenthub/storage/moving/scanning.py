@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agenthub.core.types import EVERY_TENANT
-from agenthub.storage.contract import Query, Reader, Row, Table
+from agenthub.storage.contract import Query, Row, RowReader, Table
 from agenthub.storage.moving.canonical import Sum, Summing, encoded
 
 PAGE_ROWS: Final = 500
@@ -20,7 +20,7 @@ def unwatched(_table: str, _rows: int) -> None:
     """Nobody looks at the progress."""
 
 
-def pages(reader: Reader, table: Table, after: str = "") -> Iterator[list[Row]]:
+def pages(reader: RowReader, table: Table, after: str = "") -> Iterator[list[Row]]:
     """All rows whose key is greater than `after`, by key."""
     while True:
         rows = reader.find(table, EVERY_TENANT, Query(limit=PAGE_ROWS, after=(after,) if after else None))
@@ -31,7 +31,7 @@ def pages(reader: Reader, table: Table, after: str = "") -> Iterator[list[Row]]:
         after = rows[-1][table.key]
 
 
-def summed(reader: Reader, tables: Sequence[Table], progress: Progress = unwatched) -> dict[str, Sum]:
+def summed(reader: RowReader, tables: Sequence[Table], progress: Progress = unwatched) -> dict[str, Sum]:
     """The sums of these tables, by name."""
     sums: dict[str, Sum] = {}
     for table in tables:
@@ -53,7 +53,7 @@ class Comparison:
     other: Mapping[str, Sum]
 
 
-def compared(one: Reader, other: Reader, tables: Sequence[Table], progress: Progress = unwatched) -> Comparison:
+def compared(one: RowReader, other: RowReader, tables: Sequence[Table], progress: Progress = unwatched) -> Comparison:
     """The storages compared row by row, each read once."""
     found: list[tuple[str, str]] = []
     sums: tuple[dict[str, Sum], dict[str, Sum]] = ({}, {})
@@ -84,7 +84,7 @@ def _unequal(left: _Forms, right: _Forms) -> Iterator[str]:
             mine, theirs = next(left, None), next(right, None)
 
 
-def _forms(reader: Reader, table: Table, summing: Summing, progress: Progress) -> _Forms:
+def _forms(reader: RowReader, table: Table, summing: Summing, progress: Progress) -> _Forms:
     for page in pages(reader, table):
         for row in page:
             form = encoded(table, row)

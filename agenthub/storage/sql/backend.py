@@ -24,8 +24,8 @@ from agenthub.storage.contract import (
     Insert,
     Query,
     Question,
-    Reader,
     Row,
+    RowReader,
     Storage,
     Table,
     TenantScope,
@@ -106,7 +106,7 @@ class SqlStorage(Storage):
         return self._rows(page(table, self.tables[table], tenant, query, self.dialect.steady_clock))
 
     @contextmanager
-    def at_one_moment(self) -> Iterator[Reader]:
+    def at_one_moment(self) -> Iterator[RowReader]:
         with self._connected() as connection, deadline(None), self._translated(connection), self.dialect.standing_still(connection):
             yield _Still(connection, self.tables, self.dialect)
 

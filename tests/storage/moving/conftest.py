@@ -19,7 +19,7 @@ from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, MOMENT, 
 from tests.servers.postgresql import create_database
 
 Open = Callable[..., Storage]
-Make = Callable[[str], Storage]
+Make = Callable[..., Storage]
 
 
 @pytest.fixture
