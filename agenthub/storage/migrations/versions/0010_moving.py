@@ -1,7 +1,7 @@
 """The gate, the change log, and what moving and exporting keep.
 
 Revision ID: 0010
-Revises: 0009
+Revises: 0006
 Create Date: 2026-11-25 02:12:17.777317
 """
 
@@ -13,7 +13,7 @@ from alembic import op
 from agenthub.storage.sql.tables import Instant
 
 revision = "0010"
-down_revision = "0009"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
