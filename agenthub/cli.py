@@ -8,6 +8,7 @@ import sys
 import click
 from flask import Flask
 
+from agenthub.cli_backup import BACKUP_COMMANDS
 from agenthub.cli_bundles import BUNDLE_COMMANDS
 from agenthub.cli_cache import cache
 from agenthub.cli_ingest import ingest_command
@@ -84,6 +85,8 @@ for command in COMMANDS:
     kb.add_command(command)
 for bundle_command in BUNDLE_COMMANDS:
     kb.add_command(bundle_command)
+for backup_command in BACKUP_COMMANDS:
+    storage.add_command(backup_command)
 cli.add_command(kb)
 cli.add_command(worker_command)
 cli.add_command(cache)

@@ -30,6 +30,8 @@ EVERY_TENANT_USERS = {
     "agenthub/storage/moving/copying.py": "as scanning",
     "agenthub/storage/moving/switching.py": "as scanning",
     "agenthub/cli_storage.py": "as scanning",
+    "agenthub/repositories/knowledge/backup_pins.py": "a backup is of every tenant",
+    "agenthub/repositories/knowledge/restored.py": "as backup_pins",
     "agenthub/repositories/knowledge/collecting.py": "files name their knowledge base, not its tenant",
     "agenthub/repositories/knowledge/holding.py": "as collecting",
     "agenthub/repositories/knowledge/leases.py": "as collecting",
