@@ -52,7 +52,7 @@ def base_with_history(api: Api) -> str:
     return key
 
 
-@pytest.mark.parametrize("how", ["logical", "pg_dump"])
+@pytest.mark.parametrize("how", ["logical", pytest.param("pg_dump", marks=pytest.mark.torture)])
 def test_a_restored_backup_reads_every_knowledge_base(tmp_path: Path, postgresql_url: str, how: str) -> None:
     volume, file = tmp_path / "knowledge", tmp_path / "rows.backup"
     url, restored = create_database(postgresql_url), create_database(postgresql_url)

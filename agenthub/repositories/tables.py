@@ -25,7 +25,7 @@ from agenthub.repositories.platform.organizations import ORGANIZATIONS
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS
 from agenthub.storage.gate import CHANGES, GATE
-from agenthub.storage.moving.tables import FEEDS, MOVES
+from agenthub.storage.moving.tables import MOVES
 
 MOVED_TABLES: Final = (
     ORGANIZATIONS,
@@ -59,7 +59,7 @@ MOVED_TABLES: Final = (
 )
 """What a copy, a backup and a switch-over carry: every table that services write."""
 
-OWN_TABLES: Final = (GATE, CHANGES, MOVES, FEEDS)
+OWN_TABLES: Final = (GATE, CHANGES, MOVES)
 """What storage keeps about itself; it stays where it is."""
 
 TABLES: Final = (*MOVED_TABLES, *OWN_TABLES)

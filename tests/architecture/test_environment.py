@@ -17,6 +17,7 @@ READERS = {
     "wsgi.py",
     "agenthub/cli.py",
     "agenthub/cli_cache.py",
+    "agenthub/cli_storage.py",
     "agenthub/cli_ingest.py",
     "agenthub/cli_knowledge.py",
     "agenthub/cli_upkeep.py",

@@ -36,9 +36,17 @@ def begin_epoch(storage: Storage, held: Sequence[Write] = ()) -> int:
     epoch, count = int(storage.now().timestamp()), 0
     for base in _bases(storage):
         later = max(epoch, base.epoch + 1)
-        storage.commit([*held, Update(KnowledgeBaseRepository.table, EVERY_TENANT, base.id, {"epoch": later}, base.version)])
+        row = Update(KnowledgeBaseRepository.table, EVERY_TENANT, base.id, {"epoch": later}, base.version)
+        records = [Update(OPERATIONS, EVERY_TENANT, key, {"epoch": later}) for key in _records(storage, base)]
+        storage.commit([*held, row, *records])
         count += 1
     return count
+
+
+def _records(storage: Storage, base: KnowledgeBase) -> list[str]:
+    """The records of the current generation, which say what the row says."""
+    where = And((Compare("knowledge_base_id", "eq", base.id), Compare("generation", "eq", base.generation)))
+    return [record["id"] for record in storage.find(OPERATIONS, base.tenant_id, Query(where, limit=MAX_PAGE))]
 
 
 def settle(storage: Storage, engine: KnowledgeEngine, held: Sequence[Write] = ()) -> Iterator[Settled]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -31,27 +30,4 @@ class MoveRow:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class FeedRow:
-    """At the system of record, one for each table that flows to the warehouse (its name is the id).
-
-    Rows up to `after_key` were there before the feed began and are exported; `filled` says that no such are left. `batch_*` is what is
-    being exported: written down before, removed after, and repeated as it is by whoever finds it. `change_ids` are the notes
-    that it settles. The exporter holds `holder` until `held_until`, by the database's clock.
-    """
-
-    id: str
-    after_key: str
-    filled: bool
-    batch_id: str
-    batch_keys: Sequence[str]
-    change_ids: Sequence[str]
-    holder: str
-    held_until: datetime
-    exported_count: int
-    exported_at: datetime | None
-    version: int = 1
-
-
 MOVES: Final = Table.of("storage_moves", MoveRow, tenant=None)
-FEEDS: Final = Table.of("storage_feeds", FeedRow, tenant=None)

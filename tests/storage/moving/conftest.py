@@ -13,7 +13,7 @@ import pytest
 from agenthub.storage.contract import Insert, Storage
 from agenthub.storage.moving.copying import Move
 from agenthub.storage.moving.filling import End
-from agenthub.storage.moving.tables import FEEDS, MOVES
+from agenthub.storage.moving.tables import MOVES
 from agenthub.storage.schema import create_tables
 from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, MOMENT, THINGS, thing
 from tests.servers.postgresql import create_database
@@ -29,7 +29,7 @@ def make(open_url: Open, postgresql_url: str, tmp_path: Path) -> Make:
     def made(kind: str, name: str = "rows") -> Storage:
         url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/{name}.db"}.get(kind) or create_database(postgresql_url)
         storage = open_url(url)
-        create_tables(storage, [*EVERYTHING, MOVES, FEEDS])
+        create_tables(storage, [*EVERYTHING, MOVES])
         return storage
 
     return made

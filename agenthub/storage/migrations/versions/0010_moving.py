@@ -1,4 +1,4 @@
-"""The gate, the change log, and what moving and exporting keep.
+"""The gate, the change log, and what moving keeps.
 
 Revision ID: 0010
 Revises: 0006
@@ -33,21 +33,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_storage_changes_feed_id", ["feed", "id"], unique=False)
 
     op.create_table(
-        "storage_feeds",
-        sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("after_key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("filled", sa.Boolean(), nullable=False),
-        sa.Column("batch_id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("batch_keys", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("change_ids", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("holder", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("held_until", Instant(), nullable=False),
-        sa.Column("exported_count", sa.BigInteger(), nullable=False),
-        sa.Column("exported_at", Instant(), nullable=True),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_storage_feeds"),
-    )
-    op.create_table(
         "storage_gate",
         sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
         sa.Column("mode", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
@@ -79,7 +64,6 @@ def downgrade() -> None:
     """Undo it."""
     op.drop_table("storage_moves")
     op.drop_table("storage_gate")
-    op.drop_table("storage_feeds")
     with op.batch_alter_table("storage_changes", schema=None) as batch_op:
         batch_op.drop_index("ix_storage_changes_feed_id")
 
