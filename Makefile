@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(STAMPS)/model ## Serve all services on http://localhost:5000 with embedded storage (PORT and the rest: config/example.env)
@@ -24,6 +24,11 @@ run: $(STAMPS)/model ## Serve all services on http://localhost:5000 with embedde
 .PHONY: test
 test: check servers ## make check, then all tests but the torture (TESTS=tests/rag for a part)
 	$(BIN)/python -m pytest -m "not torture" $(TESTS)
+
+.PHONY: test-bigquery
+test-bigquery: $(STAMPS)/development ## The storage suite on the BigQuery service: TEST_BIGQUERY_PROJECT=PROJECT, with credentials; it bills there
+	@test -n "$(TEST_BIGQUERY_PROJECT)" || { echo "say in which project: make test-bigquery TEST_BIGQUERY_PROJECT=PROJECT" >&2; exit 1; }
+	TEST_BIGQUERY_PROJECT=$(TEST_BIGQUERY_PROJECT) $(BIN)/python -m pytest -k bigquery -o timeout=7200 tests/contracts/storage tests/repositories
 
 .PHONY: check
 check: $(STAMPS)/development ## Format, lint, types, import contracts, architecture tests
@@ -88,5 +93,6 @@ $(STAMPS)/model: $(STAMPS)/weights $(wildcard agenthub/rag/embedding/build.py ag
 	@touch $@
 
 .PHONY: servers
-servers:
+servers: $(STAMPS)/venv
 	@scripts/install_test_servers.sh
+	@scripts/install_bigquery_emulator.sh $(VENV)/emulator

@@ -19,6 +19,7 @@ from agenthub.cli_worker import worker_command
 from agenthub.core.errors import AgentHubError
 from agenthub.registry import SERVICES
 from agenthub.repositories.platform.founding import ensure_first_owner
+from agenthub.repositories.tables import TABLES
 from agenthub.settings import Settings
 from agenthub.storage.contract import Storage
 from agenthub.storage.migrating import migrate
@@ -43,7 +44,7 @@ def _storage() -> Storage:
 def migrate_command() -> None:
     """Bring the database's schema to this release's revision. Safe to repeat, and from several machines at once."""
     opened = _storage()
-    revision = migrate(opened)
+    revision = migrate(opened, tables=TABLES)
     click.echo(f"{opened.backend}: schema revision {revision}" if revision else f"{opened.backend}: nothing to migrate")
     opened.close()
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from agenthub.core.errors import Conflict, SettingsError
 from agenthub.core.types import EVERY_TENANT
-from agenthub.repositories.tables import MOVED_TABLES
+from agenthub.repositories.tables import MOVED_TABLES, TABLES
 from agenthub.settings import Settings
 from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import Storage
@@ -51,7 +51,7 @@ def opened_end(url: str, *, prepare: bool) -> Iterator[End]:
     opened = open_storage(settings, Flask("agenthub"))
     try:
         if prepare:
-            migrate(opened)
+            migrate(opened, tables=TABLES)
         check_schema(opened)
         yield End(opened, settings.describe())
     finally:

@@ -17,7 +17,7 @@ from agenthub.llm.configuration import MAX_TOKENS, LlmSettings
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
 from agenthub.rag.parsing.limits import ParsingLimits
-from agenthub.storage.configuration import StorageSettings, parse_database_url
+from agenthub.storage.configuration import BigQuerySettings, StorageSettings, bigquery_storage, parse_database_url
 from agenthub.variables import VARIABLES, Variable
 
 LogFormat = Literal["auto", "json", "text"]
@@ -212,13 +212,10 @@ class _Reader:
 
 def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
     """The storage, and whether it is the embedded default that nobody asked for."""
-    url = reader.optional("DATABASE_URL")
-    if url is None and reader.optional("GOOGLE_CLOUD_PROJECT") is not None:
-        dataset = reader.text("BIGQUERY_DATASET")
-        reader.problems.append(
-            f"GOOGLE_CLOUD_PROJECT asks for BigQuery (dataset {dataset}); the BigQuery backend arrives with issue E: "
-            "set DATABASE_URL to a PostgreSQL server meanwhile"
-        )
+    url, project = reader.optional("DATABASE_URL"), reader.optional("GOOGLE_CLOUD_PROJECT")
+    bigquery = _bigquery(reader, project or "unset-project")
+    if url is None and project is not None:
+        return reader.attempt(lambda: bigquery_storage(bigquery), StorageSettings("memory", "memory://")), False
     embedded = f"sqlite:///{Path('data/agenthub.sqlite3').absolute()}"
     found = reader.attempt(lambda: parse_database_url(url or embedded), StorageSettings("memory", "memory://"))
     settings = replace(
@@ -228,6 +225,17 @@ def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
         accept_ephemeral_sqlite=reader.switch("AGENTHUB_ACCEPT_EPHEMERAL_SQLITE"),
     )
     return settings, url is None
+
+
+def _bigquery(reader: _Reader, project: str) -> BigQuerySettings:
+    return BigQuerySettings(
+        project,
+        reader.text("BIGQUERY_DATASET"),
+        reader.text("BIGQUERY_LOCATION"),
+        reader.optional("BIGQUERY_EMULATOR_HOST"),
+        reader.number("AGENTHUB_BIGQUERY_TIMEOUT_SECONDS", 5, 600),
+        reader.number("AGENTHUB_BIGQUERY_MAX_BYTES", 10 * 2**20, 2**50),
+    )
 
 
 def _cache(reader: _Reader) -> CacheSettings:

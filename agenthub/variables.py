@@ -20,8 +20,12 @@ VARIABLES: Final = (
     Variable(
         "DATABASE_URL", "", "Where rows live: postgresql://…, sqlite:////absolute/path.db or memory://. Unset: data/agenthub.sqlite3", True
     ),
-    Variable("GOOGLE_CLOUD_PROJECT", "", "Rows in BigQuery, unless DATABASE_URL is set (the backend arrives with issue E)"),
+    Variable("GOOGLE_CLOUD_PROJECT", "", "Rows in this project's BigQuery, unless DATABASE_URL is set"),
     Variable("BIGQUERY_DATASET", "agenthub_data", "The BigQuery dataset"),
+    Variable("BIGQUERY_LOCATION", "US", "Where `make migrate` makes the dataset, such as EU or europe-west3"),
+    Variable("BIGQUERY_EMULATOR_HOST", "", "http://HOST:PORT of a BigQuery emulator, asked without credentials"),
+    Variable("AGENTHUB_BIGQUERY_TIMEOUT_SECONDS", "30", "How long a read or a commit on BigQuery may take; then the answer is 503"),
+    Variable("AGENTHUB_BIGQUERY_MAX_BYTES", "10737418240", "The most that one BigQuery statement may bill"),
     Variable("VECTOR_STORE_BASE_PATH", "data/knowledge", "The folder or mounted bucket for documents, vectors and indexes"),
     Variable(
         "MEMCACHED_SERVERS",

@@ -8,6 +8,7 @@ import pytest
 
 from agenthub.core.errors import SettingsError
 from agenthub.settings import VARIABLES, Settings
+from agenthub.storage.configuration import BigQuerySettings
 
 
 def problems_of(environment: dict[str, str]) -> str:
@@ -68,9 +69,14 @@ def test_an_empty_value_counts_as_unset() -> None:
     assert Settings.from_env({variable.name: "" for variable in VARIABLES}) == Settings.from_env({})
 
 
-def test_bigquery_is_refused_by_name_unless_a_database_url_wins() -> None:
-    assert "arrives with issue E" in problems_of({"GOOGLE_CLOUD_PROJECT": "p"})
-    assert Settings.from_env({"GOOGLE_CLOUD_PROJECT": "p", "DATABASE_URL": "memory://"}).storage.backend == "memory"
+def test_a_project_asks_for_bigquery_unless_a_database_url_wins() -> None:
+    storage = Settings.from_env({"GOOGLE_CLOUD_PROJECT": "some-project", "BIGQUERY_LOCATION": "EU"}).storage
+    assert (storage.backend, storage.describe()) == ("bigquery", "bigquery://some-project/agenthub_data")
+    assert storage.bigquery == BigQuerySettings("some-project", "agenthub_data", "EU", None, 30, 10 * 2**30)
+    assert Settings.from_env({"GOOGLE_CLOUD_PROJECT": "some-project", "DATABASE_URL": "memory://"}).storage.backend == "memory"
+    wrong = {"GOOGLE_CLOUD_PROJECT": "P", "BIGQUERY_DATASET": "a-b", "BIGQUERY_LOCATION": "?", "BIGQUERY_EMULATOR_HOST": "localhost"}
+    text = problems_of(wrong | {"AGENTHUB_BIGQUERY_TIMEOUT_SECONDS": "1", "AGENTHUB_BIGQUERY_MAX_BYTES": "1"})
+    assert all(name in text for name in [*wrong, "AGENTHUB_BIGQUERY_TIMEOUT_SECONDS", "AGENTHUB_BIGQUERY_MAX_BYTES"])
 
 
 def test_shared_caches_are_read() -> None:

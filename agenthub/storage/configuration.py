@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from agenthub.core.errors import SettingsError
 
-Backend = Literal["memory", "sqlite", "postgresql"]
+Backend = Literal["memory", "sqlite", "postgresql", "bigquery"]
 
 _POSTGRESQL_SCHEMES: Final = ("postgres", "postgresql", "postgresql+psycopg2")
+_PROJECT: Final = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
+_DATASET: Final = re.compile(r"[A-Za-z0-9_]{1,1024}\Z")
+_LOCATION: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}\Z")
+_ENDPOINT: Final = re.compile(r"https?://[^/?#@\s]+\Z")
 _FORMS: Final = (
     "use postgresql://USER:PASSWORD@HOST:5432/NAME for PostgreSQL, sqlite:////absolute/path.db for an embedded file, "
     "or memory:// for rows that vanish with the process"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class BigQuerySettings:
+    """A dataset and how to ask it.
+
+    `endpoint`: where an emulator listens, asked without credentials; None for the service itself. An operation may take
+    `timeout_seconds`, and a statement may bill `max_bytes`.
+    """
+
+    project: str
+    dataset: str = "agenthub_data"
+    location: str = "US"
+    endpoint: str | None = None
+    timeout_seconds: float = 30.0
+    max_bytes: int = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +54,7 @@ class StorageSettings:
     pool_timeout_seconds: float = 3.0
     on_cloud_run: bool = False
     accept_ephemeral_sqlite: bool = False
+    bigquery: BigQuerySettings | None = None
 
     def describe(self) -> str:
         """The URL without user, password and parameters."""
@@ -59,11 +81,38 @@ def parse_database_url(url: str) -> StorageSettings:
 
 
 def parse_storage_url(url: str) -> StorageSettings:
-    """The settings of a URL that an operator names as the source or target of a move.
+    """The settings of a URL that an operator names as the source or target of a move: also `bigquery://PROJECT/DATASET`.
 
+    `?location=EU` says where a new dataset is made, `?endpoint=http://HOST:PORT` where an emulator listens.
     Raises: SettingsError as `parse_database_url`.
     """
-    return replace(parse_database_url(url), accept_ephemeral_sqlite=True)  # it says which file; where it lies is the operator's choice
+    parts = urlsplit(url)
+    if parts.scheme != "bigquery":
+        return replace(parse_database_url(url), accept_ephemeral_sqlite=True)  # it says which file; where it lies is the operator's choice
+    given = dict(parse_qsl(parts.query))
+    if unknown := set(given) - {"location", "endpoint"}:
+        raise SettingsError([f"a bigquery:// URL takes location and endpoint, not {', '.join(sorted(unknown))}"])
+    location, endpoint = given.get("location", "US"), given.get("endpoint")
+    return bigquery_storage(BigQuerySettings(parts.netloc, parts.path.strip("/"), location, endpoint))
+
+
+def bigquery_storage(bigquery: BigQuerySettings) -> StorageSettings:
+    """The settings of rows in BigQuery.
+
+    Raises: SettingsError when the project, dataset or endpoint can't be one.
+    """
+    problems = []
+    if not _PROJECT.match(bigquery.project):
+        problems.append("GOOGLE_CLOUD_PROJECT is not the id of a project: 6 to 30 of a-z, 0-9 and -")
+    if not _DATASET.match(bigquery.dataset):
+        problems.append("BIGQUERY_DATASET must be 1 to 1024 letters, digits and underscores")
+    if not _LOCATION.match(bigquery.location):
+        problems.append("BIGQUERY_LOCATION is not a location such as US, EU or europe-west3")
+    if bigquery.endpoint is not None and not _ENDPOINT.match(bigquery.endpoint):
+        problems.append("BIGQUERY_EMULATOR_HOST must be http://HOST:PORT")
+    if problems:
+        raise SettingsError(problems)
+    return StorageSettings("bigquery", f"bigquery://{bigquery.project}/{bigquery.dataset}", bigquery=bigquery)
 
 
 def _remedy(scheme: str) -> str:

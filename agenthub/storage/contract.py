@@ -53,11 +53,12 @@ _PYTHON_TYPES: Final[dict[type, ColumnType]] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its type, and whether it may be NULL."""
+    """One column: its type, whether it may be NULL, and what rows get that were there before it, where it may not."""
 
     name: str
     type: ColumnType
     nullable: bool = False
+    default: str | int | float | bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Table:
         Raises: TypeError when a field's type has no column type.
         """
         hints = get_type_hints(entity)
-        columns = tuple(_column(field.name, hints[field.name]) for field in fields(entity))
+        columns = tuple(_column(field.name, hints[field.name], field.default) for field in fields(entity))
         names = {column.name for column in columns}
         for column in [key, *([tenant] if tenant else []), *(c for group in (*unique, *indexes) for c in group)]:
             if column not in names:
@@ -113,8 +114,9 @@ class Table:
         raise KeyError(f"{self.name} has no column {name}")
 
 
-def _column(name: str, hint: Any) -> Column:
+def _column(name: str, hint: Any, default: Any) -> Column:
     nullable = False
+    default = default if isinstance(default, str | int | float) else None
     if get_origin(hint) in (types.UnionType, typing.Union):
         parts = [part for part in get_args(hint) if part is not type(None)]
         nullable = len(parts) < len(get_args(hint))
@@ -127,9 +129,9 @@ def _column(name: str, hint: Any) -> Column:
         hint = type(get_args(hint)[0])
     base = get_origin(hint) or hint
     if base in _PYTHON_TYPES:
-        return Column(name, _PYTHON_TYPES[base], nullable)
+        return Column(name, _PYTHON_TYPES[base], nullable, default)
     if isinstance(base, type) and issubclass(base, Mapping | Sequence):
-        return Column(name, ColumnType.JSON, nullable)
+        return Column(name, ColumnType.JSON, nullable, default)
     raise TypeError(f"field {name}: {hint!r} has no column type")
 
 
@@ -289,6 +291,22 @@ class RowReader(Protocol):
         ...
 
 
+class OwnSchema(ABC):
+    """The schema of a backend that Alembic doesn't know: made from the tables' descriptions, and only ever added to."""
+
+    @abstractmethod
+    def bring_to(self, tables: Sequence[Table], revision: str) -> None:
+        """Make what is missing and note the revision. Safe to repeat. Raises: StorageUnavailable."""
+
+    @abstractmethod
+    def make(self, tables: Sequence[Table]) -> None:
+        """Make what is missing of these tables, noting no revision: for tests. Raises: StorageUnavailable."""
+
+    @abstractmethod
+    def revision(self) -> str | None:
+        """The revision that was noted last; None where none was. Raises: StorageUnavailable."""
+
+
 class Storage(ABC):
     """One backend, safe to use from many threads. Opened once per process, connected on first use.
 
@@ -296,7 +314,10 @@ class Storage(ABC):
     """
 
     backend: str
-    """`memory`, `sqlite` or `postgresql`; shown in logs, health and metrics."""
+    """`memory`, `sqlite`, `postgresql` or `bigquery`; shown in logs, health and metrics."""
+
+    own_schema: OwnSchema | None = None
+    """How this backend's schema is kept, where not by Alembic."""
 
     @abstractmethod
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
@@ -368,6 +389,7 @@ __all__ = [
     "Insert",
     "Or",
     "Order",
+    "OwnSchema",
     "Query",
     "Question",
     "Require",

@@ -50,7 +50,7 @@ class _Steps:
 
 
 @dataclass(slots=True)
-class _Shelf:
+class Shelf:
     """One table's rows by key (JSON columns as bytes, so that no caller shares them) and its unique values."""
 
     table: Table
@@ -93,7 +93,7 @@ class MemoryStorage(Storage):
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
-        self._shelves: dict[str, _Shelf] = {}
+        self._shelves: dict[str, Shelf] = {}
 
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
         return self.get_many(table, tenant, [key]).get(key)
@@ -162,8 +162,8 @@ class MemoryStorage(Storage):
         with self._lock:
             self._shelves.clear()
 
-    def _shelf(self, table: Table) -> _Shelf:
-        return self._shelves.setdefault(table.name, _Shelf(table))
+    def _shelf(self, table: Table) -> Shelf:
+        return self._shelves.setdefault(table.name, Shelf(table))
 
     def _whole_table(self, name: str) -> Sequence[Row]:
         shelf = self._shelves.get(name)
@@ -254,7 +254,7 @@ class MemoryStorage(Storage):
         return row
 
 
-def _restore(shelf: _Shelf, row: dict[str, Any]) -> None:
+def _restore(shelf: Shelf, row: dict[str, Any]) -> None:
     # Undoing runs backwards, so the unique values of the old row are free again by the time it is put back.
     shelf.put(row)
 

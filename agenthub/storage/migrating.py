@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,19 +13,22 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from agenthub.storage.contract import Storage, Table
-from agenthub.storage.schema import MIGRATIONS, VERSIONS, is_newer, reached, revision_of
+from agenthub.storage.contract import OwnSchema, Storage, Table
+from agenthub.storage.schema import MIGRATIONS, VERSIONS, head_of, is_newer, reached, revision_of
 from agenthub.storage.sql.backend import SqlStorage
 from agenthub.storage.sql.tables import metadata_for
 
 _log = logging.getLogger("agenthub.storage")
 
 
-def migrate(storage: Storage, versions: Path = VERSIONS) -> str | None:
+def migrate(storage: Storage, versions: Path = VERSIONS, tables: Sequence[Table] = ()) -> str | None:
     """Bring the schema to the newest revision and return it; safe to run from several processes at once.
 
-    A schema newer than this code is left alone. Raises: StorageUnavailable when the database can't be reached or refuses.
+    `tables` are all there are: what BigQuery's are made from, which has no revisions of its own. A schema newer than this code
+    is left alone. Raises: StorageUnavailable when the database can't be reached or refuses.
     """
+    if storage.own_schema is not None:
+        return _migrate_own(storage.own_schema, versions, tables)
     if not isinstance(storage, SqlStorage):
         return None
     with _session(storage) as connection:
@@ -36,6 +39,16 @@ def migrate(storage: Storage, versions: Path = VERSIONS) -> str | None:
         connection.commit()
         command.upgrade(_config(connection, versions), "head")
         return revision_of(connection)
+
+
+def _migrate_own(own: OwnSchema, versions: Path, tables: Sequence[Table]) -> str | None:
+    present = own.revision()
+    if is_newer(present, versions):
+        _log.warning("schema revision %s is newer than this release; left as it is", present)
+        return present
+    head = head_of(versions)
+    own.bring_to(tables, head or "")
+    return head
 
 
 def differences(storage: Storage, tables: Iterable[Table]) -> list[str]:

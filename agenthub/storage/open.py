@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from flask import Flask
 
 from agenthub.core.errors import SettingsError, StorageUnavailable
-from agenthub.storage.configuration import StorageSettings, sqlite_path
+from agenthub.storage.configuration import BigQuerySettings, StorageSettings, sqlite_path
 from agenthub.storage.contract import Storage
 from agenthub.storage.filesystem import refuse_volatile
 
@@ -32,6 +32,8 @@ def open_storage(settings: StorageSettings, app: Flask) -> Storage:
         from agenthub.storage.sql.sqlite import open_sqlite
 
         return _reached(open_sqlite(settings, app), settings)
+    if settings.bigquery is not None:
+        return _open_bigquery(settings, settings.bigquery)
     try:
         from agenthub.storage.sql.postgresql import open_postgresql
     except ImportError as error:
@@ -41,8 +43,28 @@ def open_storage(settings: StorageSettings, app: Flask) -> Storage:
     return _reached(open_postgresql(settings, app), settings)
 
 
+def _open_bigquery(settings: StorageSettings, bigquery: BigQuerySettings) -> Storage:
+    try:
+        from agenthub.storage.bigquery.backend import BigQueryStorage
+    except ImportError as error:
+        raise SettingsError(
+            [f"GOOGLE_CLOUD_PROJECT needs a package that is not installed ({error.name}): pip install -r requirements.txt"]
+        ) from error
+    storage = BigQueryStorage(bigquery)
+    try:
+        storage.ping()
+    except StorageUnavailable as error:
+        storage.close()
+        raise StorageUnavailable(
+            f"{settings.describe()} can't be used: {error.message}. {_REMEDIES['bigquery']}", retry_after_seconds=error.retry_after_seconds
+        ) from error
+    storage.close()  # a server that forks after this shares no connection with its children
+    return storage
+
+
 _REMEDIES: Final = {
     "postgresql": "Check that the server runs, and host, port, database, user and password in DATABASE_URL",
+    "bigquery": "Check GOOGLE_CLOUD_PROJECT, the credentials (gcloud auth application-default login, or the service account) and its roles",
     "sqlite": "Check that this user may write the file and its directory, and that it is an SQLite database",
 }
 

@@ -32,6 +32,8 @@ def schema_revision(storage: Storage) -> str | None:
 
     Raises: StorageUnavailable when the database can't be reached.
     """
+    if storage.own_schema is not None:
+        return storage.own_schema.revision()
     if not isinstance(storage, SqlStorage):
         return None
     return storage.read(revision_of)
@@ -41,9 +43,9 @@ def check_schema(storage: Storage, versions: Path = VERSIONS) -> None:
     """Return if this code can serve from the database as it is; the embedded SQLite file is migrated first.
 
     A newer schema is accepted with a warning: while a release rolls out, old processes run beside new ones, and migrations
-    only add. Raises: StorageUnavailable, saying what to run, when PostgreSQL is not migrated.
+    only add. Raises: StorageUnavailable, saying what to run, when PostgreSQL or BigQuery is not migrated.
     """
-    if not isinstance(storage, SqlStorage):
+    if storage.own_schema is None and not isinstance(storage, SqlStorage):
         return
     present, wanted = schema_revision(storage), head_of(versions)
     if present == wanted:
@@ -58,6 +60,8 @@ def check_schema(storage: Storage, versions: Path = VERSIONS) -> None:
 
 def create_tables(storage: Storage, tables: Iterable[Table]) -> None:
     """Create tables outside of any migration, for tests; memory needs none."""
+    if storage.own_schema is not None:
+        storage.own_schema.make(list(tables))
     if isinstance(storage, SqlStorage):
         with reached(), storage.engine.begin() as connection:
             metadata_for([GATE, CHANGES, *tables]).create_all(connection)

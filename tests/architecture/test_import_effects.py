@@ -58,7 +58,13 @@ def test_importing_every_module_does_nothing() -> None:
     answer = _watch(modules)
     assert answer["threads"] == ["MainThread"]
     ours = [entry for entry in answer["seen"] if not str(entry).endswith("'None']")]
-    assert ours == []
+    assert [entry for entry in ours if not _is_ipv6_probe(entry)] == []
+
+
+def _is_ipv6_probe(entry: object) -> bool:
+    """Google's client imports an HTTP library that binds a socket to see whether there is IPv6, and closes it again."""
+    text = str(entry)
+    return "agenthub.storage.bigquery." in text and ("'socket.__new__'" in text or ("'socket.bind'" in text and "'::', 0" in text))
 
 
 def test_the_watcher_sees_what_it_should() -> None:

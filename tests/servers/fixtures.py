@@ -8,6 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from agenthub.storage.configuration import BigQuerySettings
+from tests.servers.bigquery import BigQueryPlace, Emulator, MissingEmulator, drop_dataset
 from tests.servers.memcached import Daemon, MemcachedServer, MissingCacheServer
 from tests.servers.postgresql import MissingServer, PostgresqlServer, create_database, drop_database
 from tests.servers.redis import RedisServer
@@ -48,6 +50,47 @@ def postgresql_private() -> Iterator[PostgresqlServer]:
     server = _start()
     yield server
     server.destroy()
+
+
+def _emulator() -> Emulator:
+    try:
+        return Emulator().start()
+    except MissingEmulator as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def bigquery_place() -> Iterator[BigQueryPlace]:
+    """The service, in the project of TEST_BIGQUERY_PROJECT (`make test-bigquery`); else an emulator. Fails, never skips, without."""
+    project = os.environ.get("TEST_BIGQUERY_PROJECT")
+    if project:
+        yield BigQueryPlace(project, None, os.environ.get("TEST_BIGQUERY_LOCATION", "US"))
+        return
+    emulator = _emulator()
+    yield emulator.place()
+    emulator.destroy()
+
+
+@pytest.fixture(scope="module")
+def bigquery_dataset(bigquery_place: BigQueryPlace) -> Iterator[BigQuerySettings]:
+    """A dataset for one test module; it is made with its first table."""
+    settings = bigquery_place.dataset()
+    yield settings
+    drop_dataset(settings)
+
+
+@pytest.fixture(scope="module")
+def bigquery_url(bigquery_place: BigQueryPlace, bigquery_dataset: BigQuerySettings) -> str:
+    """That dataset as a URL."""
+    return bigquery_place.url(bigquery_dataset)
+
+
+@pytest.fixture
+def bigquery_private() -> Iterator[Emulator]:
+    """An emulator of the test's own, to freeze and kill."""
+    emulator = _emulator()
+    yield emulator
+    emulator.destroy()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from agenthub.storage.contract import (
     Write,
 )
 from agenthub.storage.gate import Lane, lane_of
+from agenthub.storage.outage import RETRY_AFTER_SECONDS, Outage
 from agenthub.storage.rows import storable_text, tenant_value
 from agenthub.storage.sql.compiling import holds, owned, page
 from agenthub.storage.sql.dialect import ConnectionLost, Failure, SqlDialect, Ticket
@@ -40,8 +41,6 @@ from agenthub.storage.sql.limits import (
     GREETING_SECONDS,
     OPERATION_SECONDS,
     RECONNECT_SECONDS,
-    RETRY_AFTER_SECONDS,
-    Outage,
     deadline,
     remaining_seconds,
 )

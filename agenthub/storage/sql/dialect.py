@@ -15,8 +15,8 @@ from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable, VersionConflict
 from agenthub.storage.contract import DbNow, Table
 from agenthub.storage.gate import Lane, Seen
+from agenthub.storage.outage import RETRY_AFTER_SECONDS
 from agenthub.storage.rows import already_exists
-from agenthub.storage.sql.limits import RETRY_AFTER_SECONDS
 from agenthub.storage.sql.tables import TableSet
 
 Outcome = Literal["committed", "aborted", "unknown"]

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import ALL, EVERY_TENANT, DeleteWhere, Storage
 from agenthub.storage.gate import CHANGES, open_gate, read_gate
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
 from tests.contracts.storage.tables import EVERYTHING
 
-BACKENDS = ("memory", "sqlite", "postgresql")
+BACKENDS = ("memory", "sqlite", "postgresql", "bigquery")
+SHARED = ("sqlite", "postgresql", "bigquery")
 
 
 def opened(url: str) -> Storage:
     """A storage for the URL, as a process opens it."""
-    return open_storage(parse_database_url(url), Flask("contract"))
+    settings = parse_storage_url(url)
+    if settings.bigquery is not None:  # an emulator on a busy machine is slow, and that is no failure
+        settings = replace(settings, bigquery=replace(settings.bigquery, timeout_seconds=180.0))
+    return open_storage(settings, Flask("contract"))
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The DATABASE_URL of a backend, of this test module's own."""
+    """The URL of a backend, of this test module's own."""
+    if request.param == "bigquery":
+        return str(request.getfixturevalue("bigquery_url"))
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgresql_database"))
     if request.param == "sqlite":
@@ -52,10 +59,12 @@ def storage(module_storage: Storage) -> Storage:
     return module_storage
 
 
-@pytest.fixture(scope="module", params=("sqlite", "postgresql"))
+@pytest.fixture(scope="module", params=SHARED)
 def sql_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The DATABASE_URL of a backend that several processes can share, with the tables made."""
-    if request.param == "postgresql":
+    """The URL of a backend that several processes can share, with the tables made."""
+    if request.param == "bigquery":
+        url = str(request.getfixturevalue("bigquery_url"))
+    elif request.param == "postgresql":
         url = str(request.getfixturevalue("postgresql_database"))
     else:
         url = f"sqlite:///{Path(tmp_path_factory.mktemp('shared'))}/contract.db"

@@ -1,4 +1,4 @@
-"""What a process of the race tests does: `racer.py URL race NAME | pairs NAME | fork`; prints JSON."""
+"""What a process of the race tests does: `racer.py URL race NAME ROUNDS NAMES | pairs NAME | fork`; prints JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def say(value: object) -> None:
     sys.stdout.flush()
 
 
-def race(storage: Storage, name: str) -> dict[str, list[str]]:
-    """Add one 30 times, then try to take 20 names that the others want too."""
-    for _ in range(30):
+def race(storage: Storage, name: str, rounds: str, names: str) -> dict[str, list[str]]:
+    """Add one so many times, then try to take so many names that the others want too."""
+    for _ in range(int(rounds)):
         add_one(storage, A, "k")
     won = []
-    for i in range(20):
+    for i in range(int(names)):
         try:
             storage.commit([Insert(THINGS, thing(f"{name}{i}", "b", name=f"name {i:02}"))])
             won.append(f"name {i:02}")
@@ -43,13 +43,13 @@ def pairs(storage: Storage, name: str) -> None:
 
 def fork(storage: Storage) -> dict[str, object]:
     """Use the storage in a parent and its child at the same time."""
-    before = storage.now()
+    before, times = storage.now(), 5 if storage.backend == "bigquery" else 50
     child = os.fork()
     if child == 0:
-        fine = all(storage.ping() >= 0 for _ in range(50)) and storage.now() >= before
+        fine = all(storage.ping() >= 0 for _ in range(times)) and storage.now() >= before
         storage.close()
         os._exit(0 if fine else 1)
-    reads = sum(storage.count(THINGS, TenantId("nobody")) == 0 for _ in range(50))
+    reads = sum(storage.count(THINGS, TenantId("nobody")) == 0 for _ in range(times))
     _, status = os.waitpid(child, 0)
     return {"child": status, "parent_reads": reads, "same": storage.now() >= before}
 

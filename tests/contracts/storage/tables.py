@@ -85,6 +85,11 @@ def thing(key: str, tenant: str = "a", **columns: Any) -> dict[str, Any]:
     return {**row, **columns}
 
 
+def examples(storage: Storage, number: int) -> int:
+    """How many examples or rounds a test gets: fewer where one costs seconds of an emulator, not milliseconds of a database."""
+    return max(2, number // 20) if storage.backend == "bigquery" else number
+
+
 def event(key: str, tenant: str = "a", text: str = "") -> dict[str, Any]:
     """A row of EVENTS."""
     return {"id": key, "tenant_id": tenant, "at": MOMENT, "text": text}

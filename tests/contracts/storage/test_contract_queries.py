@@ -36,7 +36,7 @@ from agenthub.storage.contract import (
     eq,
 )
 from agenthub.storage.memory import MemoryStorage
-from tests.contracts.storage.tables import MOMENT, THINGS, A, B, thing
+from tests.contracts.storage.tables import MOMENT, THINGS, A, B, examples, thing
 
 
 def every_row(storage: Storage, tenant: TenantScope, query: Query) -> list[Row]:
@@ -250,25 +250,26 @@ ROWS = st.lists(st.fixed_dictionaries({**SMALL, "tenant_id": st.sampled_from(["a
 SORTS = st.lists(st.builds(Order, st.sampled_from(["number", "weight", "active", "name", "made_at"]), st.booleans()), max_size=3).map(tuple)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(rows=ROWS, where=FILTERS, order=SORTS, limit=st.integers(1, 5))
-def test_every_backend_answers_as_the_model_does(
-    storage: Storage, rows: list[dict[str, Any]], where: Filter, order: tuple[Order, ...], limit: int
-) -> None:
-    model = MemoryStorage()
-    things = [thing(f"k{i:02}", **{**row, "name": f"{row['name']}{i}", "rank": None}) for i, row in enumerate(rows)]
-    for target in (storage, model):
-        target.commit([DeleteWhere(THINGS, EVERY_TENANT, ALL), *(Insert(THINGS, row) for row in things)])
-    for tenant in (A, EVERY_TENANT):
-        query = Query(where, order, limit)
-        assert every_row(storage, tenant, query) == every_row(model, tenant, query)
-        assert storage.count(THINGS, tenant, where) == model.count(THINGS, tenant, where)
-    before = {row["id"] for row in things}
-    for target in (storage, model):
-        target.commit([DeleteWhere(THINGS, A, where)])
-    left = [row["id"] for row in every_row(storage, EVERY_TENANT, Query())]
-    assert left == [row["id"] for row in every_row(model, EVERY_TENANT, Query())]
-    assert set(left) <= before
+def test_every_backend_answers_as_the_model_does(storage: Storage) -> None:
+    @settings(max_examples=examples(storage, 120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(rows=ROWS, where=FILTERS, order=SORTS, limit=st.integers(1, 5))
+    def check(rows: list[dict[str, Any]], where: Filter, order: tuple[Order, ...], limit: int) -> None:
+        model = MemoryStorage()
+        things = [thing(f"k{i:02}", **{**row, "name": f"{row['name']}{i}", "rank": None}) for i, row in enumerate(rows)]
+        for target in (storage, model):
+            target.commit([DeleteWhere(THINGS, EVERY_TENANT, ALL), *(Insert(THINGS, row) for row in things)])
+        for tenant in (A, EVERY_TENANT):
+            query = Query(where, order, limit)
+            assert every_row(storage, tenant, query) == every_row(model, tenant, query)
+            assert storage.count(THINGS, tenant, where) == model.count(THINGS, tenant, where)
+        before = {row["id"] for row in things}
+        for target in (storage, model):
+            target.commit([DeleteWhere(THINGS, A, where)])
+        left = [row["id"] for row in every_row(storage, EVERY_TENANT, Query())]
+        assert left == [row["id"] for row in every_row(model, EVERY_TENANT, Query())]
+        assert set(left) <= before
+
+    check()
 
 
 def test_the_clock_is_aware_utc_and_moves(storage: Storage) -> None:

@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.core.errors import InvalidInput
 from agenthub.storage.contract import ALL, EVERY_TENANT, DeleteWhere, Insert, Query, Storage, Update
-from tests.contracts.storage.tables import MOMENT, THINGS, A, thing
+from tests.contracts.storage.tables import MOMENT, THINGS, A, examples, thing
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)
@@ -27,25 +27,28 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    name=TEXT,
-    number=LONGS,
-    weight=NUMBERS,
-    active=st.booleans(),
-    made_at=TIMES,
-    data=st.dictionaries(TEXT, JSON, max_size=4),
-    raw=st.none() | st.binary(max_size=60),
-    extra=st.none() | st.lists(JSON, max_size=4),
-)
-def test_every_value_returns_as_it_was(storage: Storage, **columns: Any) -> None:
-    storage.commit([DeleteWhere(THINGS, EVERY_TENANT, ALL)])
-    row = thing("k", **columns)
-    assert storage.commit([Insert(THINGS, row)]) == [row]
-    assert storage.get(THINGS, A, "k") == row
-    assert storage.find(THINGS, A, Query()) == [row]
-    updated = storage.commit([Update(THINGS, A, "k", {"extra": columns["extra"], "raw": columns["raw"]})])[0]
-    assert updated == {**row, "version": 2}
+def test_every_value_returns_as_it_was(storage: Storage) -> None:
+    @settings(max_examples=examples(storage, 60), deadline=None)
+    @given(
+        name=TEXT,
+        number=LONGS,
+        weight=NUMBERS,
+        active=st.booleans(),
+        made_at=TIMES,
+        data=st.dictionaries(TEXT, JSON, max_size=4),
+        raw=st.none() | st.binary(max_size=60),
+        extra=st.none() | st.lists(JSON, max_size=4),
+    )
+    def check(**columns: Any) -> None:
+        storage.commit([DeleteWhere(THINGS, EVERY_TENANT, ALL)])
+        row = thing("k", **columns)
+        assert storage.commit([Insert(THINGS, row)]) == [row]
+        assert storage.get(THINGS, A, "k") == row
+        assert storage.find(THINGS, A, Query()) == [row]
+        updated = storage.commit([Update(THINGS, A, "k", {"extra": columns["extra"], "raw": columns["raw"]})])[0]
+        assert updated == {**row, "version": 2}
+
+    check()
 
 
 def test_rows_survive_reopening(storage: Storage, reopen: Callable[[], Storage]) -> None:

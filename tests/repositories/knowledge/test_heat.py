@@ -16,7 +16,7 @@ from agenthub.core.ids import new_id
 from agenthub.core.types import KnowledgeBaseId, TenantId
 from agenthub.repositories.knowledge.heat import MAX_QUESTIONS, Heat, HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
-from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import Storage
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
@@ -56,10 +56,13 @@ def vectors(*names: int) -> dict[str, bytes]:
     return {f"{name:064x}": np.eye(4, dtype="<f4")[name % 4].tobytes() for name in names}
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+SERVERS = {"postgresql": "postgresql_database", "bigquery": "bigquery_url"}
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "bigquery"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/heat.sqlite3"}.get(request.param)
-    opened = open_storage(parse_database_url(url or request.getfixturevalue("postgresql_database")), Flask("heat"))
+    opened = open_storage(parse_storage_url(url or request.getfixturevalue(SERVERS[request.param])), Flask("heat"))
     create_tables(opened, [HeatRepository.table])
     yield opened
     opened.close()

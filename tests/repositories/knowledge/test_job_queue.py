@@ -23,7 +23,7 @@ from agenthub.repositories.knowledge.jobs import Job, JobItemRepository, JobRepo
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.submitting import ItemDraft, Submissions
 from agenthub.repositories.tables import TABLES
-from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import DbNow, Storage, Update
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
@@ -31,13 +31,15 @@ from tests.repositories.knowledge.world import MemoryDisk, World
 
 KINDS = {"upload": 8}
 
+SERVERS = {"postgresql": "postgresql_database", "bigquery": "bigquery_url"}
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", "bigquery"])
 def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     folder: Path = tmp_path_factory.mktemp("jobs")
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/jobs.sqlite3"}
-    url = urls.get(request.param) or str(request.getfixturevalue("postgresql_database"))
-    opened = open_storage(parse_database_url(url), Flask("jobs"))
+    url = urls.get(request.param) or str(request.getfixturevalue(SERVERS[request.param]))
+    opened = open_storage(parse_storage_url(url), Flask("jobs"))
     create_tables(opened, TABLES)
     yield opened
     opened.close()

@@ -18,7 +18,7 @@ from agenthub.repositories.platform.organizations import ORGANIZATIONS, Organiza
 from agenthub.repositories.platform.roles import Role
 from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS, User, UserRepository, new_user
-from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import Storage
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
@@ -48,13 +48,14 @@ def clock() -> MovedClock:
     return MovedClock()
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", "bigquery"])
 def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A storage with the platform's tables; tests keep apart by the ids they make."""
     folder: Path = tmp_path_factory.mktemp("platform")
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/platform.sqlite3"}
-    url = urls.get(request.param) or str(request.getfixturevalue("postgresql_database"))
-    opened = open_storage(parse_database_url(url), Flask("platform"))
+    fixtures = {"postgresql": "postgresql_database", "bigquery": "bigquery_url"}
+    url = urls.get(request.param) or str(request.getfixturevalue(fixtures[request.param]))
+    opened = open_storage(parse_storage_url(url), Flask("platform"))
     create_tables(opened, TABLES)
     yield opened
     opened.close()
@@ -82,3 +83,19 @@ class Organizations:
 @pytest.fixture
 def made(storage: Storage) -> Organizations:
     return Organizations(storage)
+
+
+IN_HUNDREDS = (
+    "test_many_right_passwords_are_no_failures",
+    "test_a_crowd_can_not_lock_the_victim_out",
+    "test_a_known_address_keeps_its_whole_allowance_under_pressure",
+    "test_an_address_may_not_try_every_account",
+)
+"""They write hundreds of times one after the other: minutes on an emulator, so there they run with the torture."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give those tests their mark on BigQuery."""
+    for item in items:
+        if item.name.startswith(IN_HUNDREDS) and item.name.endswith("[bigquery]"):
+            item.add_marker(pytest.mark.torture)

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from agenthub.core.errors import StorageUnavailable
-from agenthub.storage.sql import limits
-from agenthub.storage.sql.limits import Outage, deadline, expired, remaining_seconds, unlimited
+from agenthub.storage import outage as outages
+from agenthub.storage.outage import Outage
+from agenthub.storage.sql.limits import deadline, expired, remaining_seconds, unlimited
 from agenthub.storage.sql.watchdog import Watchdog
 
 
@@ -75,14 +76,14 @@ def test_deadlines_nest_and_end() -> None:
 
 def test_an_outage_is_remembered_and_tried_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("agenthub.storage.sql.limits.time.monotonic", lambda: now)
+    monkeypatch.setattr("agenthub.storage.outage.time.monotonic", lambda: now)
     outage = Outage()
     outage.check()
     outage.failed()
     with pytest.raises(StorageUnavailable) as refusal:
         outage.check()
     assert refusal.value.retry_after_seconds
-    now += limits.OUTAGE_SECONDS
+    now += outages.OUTAGE_SECONDS
     outage.check()  # this caller tries
     with pytest.raises(StorageUnavailable):
         outage.check()  # others wait for what it finds

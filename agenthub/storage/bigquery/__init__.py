@@ -1,0 +1,1 @@
+"""BigQuery as a storage backend, on its native client (ADR 21)."""

@@ -1,0 +1,59 @@
+"""The tour of the README with nothing but a Google Cloud project for its rows: real gunicorn, the BigQuery emulator, kill -9 between."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agenthub.storage.configuration import BigQuerySettings
+from tests.servers.agenthub_server import ROOT, AgentHubServer, Remote
+from tests.servers.bigquery import BigQueryPlace
+from tests.system.test_restart import DOCUMENTS, answers
+
+OWNER = {"AGENTHUB_OWNER_EMAIL": "owner@example.com", "AGENTHUB_OWNER_PASSWORD": "correct horse battery staple"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, bigquery_place: BigQueryPlace, bigquery_dataset: BigQuerySettings) -> AgentHubServer:
+    """A server with an empty DATABASE_URL and a project, not started."""
+    rows = {"DATABASE_URL": "", **bigquery_place.environment(bigquery_dataset), "AGENTHUB_BIGQUERY_TIMEOUT_SECONDS": "60"}
+    return AgentHubServer(tmp_path, **OWNER, **rows, AGENTHUB_MAINTENANCE="off", AGENTHUB_WORKER_TIMEOUT_SECONDS="180")
+
+
+def run(server: AgentHubServer, *words: str) -> str:
+    """What an operator's command prints."""
+    command = [sys.executable, "-m", "agenthub.cli", *words]
+    done = subprocess.run(command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=True, timeout=180)
+    return done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
+    command = [sys.executable, "-m", "agenthub.cli", "owner", "--email", "owner@example.com"]
+    refused = subprocess.run(command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False, timeout=180)
+    assert refused.returncode != 0
+    assert "make migrate" in refused.stderr
+    assert run(server, "migrate").startswith("bigquery: schema revision 00")
+    assert run(server, "migrate").startswith("bigquery: schema revision 00")
+    with server:
+        client = Remote(server.url).login(*OWNER.values())
+        base = client.post("/api/knowledge-bases", {"name": "library"}, 201)["id"]
+        agent = client.post("/api/agents", {"name": "Librarian", "knowledge_base_ids": [base]}, 201)
+        files = [("files", (path.name, path.read_bytes())) for path in sorted(DOCUMENTS.iterdir())]
+        report = client.post(f"/api/knowledge-bases/{base}/documents", None, 207, files=files)
+        assert (report["accepted"], report["refused"]) == (len(files) - 1, 1)
+        before = answers(client, base)
+        server.kill()
+        server.start()
+        again = Remote(server.url, client.token)
+        assert again.get("/api/auth/me")["email"] == "owner@example.com"
+        assert again.get(f"/api/agents/{agent['id']}") == agent
+        assert answers(again, base) == before
+        ready = again.get("/api/health/ready")
+        assert "bigquery" in str(ready)
+        again.post("/api/auth/logout", status=204)
+        again.call("GET", "/api/auth/me", 401)
+        assert server.stop() == 0
