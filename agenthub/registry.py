@@ -93,6 +93,13 @@ SERVICES: Final = (
         "Questions answered from knowledge bases with citations; their history and replays.",
     ),
     _service(
+        "platform.response-generation",
+        ("/api/responses",),
+        ("cache", "knowledge", "embedders", "llm"),
+        "Responses",
+        "Chat completions through an OpenAI-compatible endpoint; answers from texts and knowledge bases also without one.",
+    ),
+    _service(
         "platform.logging",
         ("/api/logs",),
         (),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from agenthub.core.errors import Conflict
 from agenthub.core.observe import Observer
 from agenthub.llm.contract import Ending, Generation, LanguageModel, Message
 from agenthub.rag.answering.calibrated import THRESHOLD
@@ -14,6 +15,7 @@ from agenthub.rag.answering.citing import Purifier, cited_numbers
 from agenthub.rag.answering.evidence import Embed, Evidence, coverages, gather
 from agenthub.rag.answering.extracting import Quote, extract
 from agenthub.rag.answering.prompting import REFUSAL, Excerpt, prompt
+from agenthub.rag.chunks import Chunk
 from agenthub.rag.embedding.catalog import EmbedderCatalog
 from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import analyzer_of
@@ -25,13 +27,17 @@ from agenthub.repositories.knowledge.retrieving import Passage, Retriever, Wante
 HEARTBEAT_SECONDS: Final = 5.0
 """A streamed answer says at least every so often that it goes on; a client that left is noticed by it."""
 _LONGEST_QUOTE: Final = 600
+_LANGUAGE: Final = "english"
+"""In whose words texts of the caller's own are compared."""
 AnswerBy = Literal["auto", "model", "extractive"]
 Opened = Sequence[tuple[KnowledgeBase, Searcher]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and how to answer it. `persona` is an agent's system prompt, `least_confidence` below which the answer isn't there."""
+    """A question and how to answer it. `persona` is an agent's system prompt, `history` what was said before; below
+    `least_confidence` the answer isn't there.
+    """
 
     question: str
     wanted: Wanted
@@ -41,6 +47,7 @@ class Asked:
     max_tokens: int | None = None
     temperature: float | None = None
     least_confidence: float = THRESHOLD
+    history: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,19 @@ class Answering:
         self._observer.time("rag", seconds, phase="find")
         return Found(asked, tuple(passages), evidence, {base.id: base.generation for base, _ in opened}, seconds)
 
+    def find_in(self, texts: Sequence[str], asked: Asked) -> Found:
+        """The same for texts that the caller brings along: all of them are passages, weighed by the default model.
+
+        Raises: ProviderFailure.
+        """
+        started = time.perf_counter()
+        passages = [
+            Passage("", Chunk(f"context-{n}", None, text, {"start": 0, "end": len(text)}), 0.0, None, None)
+            for n, text in enumerate(texts, 1)
+        ]
+        evidence = gather(asked.question, passages, analyzer_of(_LANGUAGE), self._embedders.default.embed)
+        return Found(asked, tuple(passages), evidence, {}, time.perf_counter() - started)
+
     def _weighed(self, opened: Opened, question: str, passages: Sequence[Passage]) -> Evidence:
         base = opened[0][0]
         models = {one.embedding_model for one, _ in opened}
@@ -141,6 +161,17 @@ class Answering:
         if self._model is None or found.asked.by == "extractive" or found.passages[0].exact:
             return self._counted(_Said(_extractive(found)))
         return self._counted(_Written(found, self._model))
+
+    def chatting(self, messages: Sequence[Message], asked: Asked) -> Telling:
+        """What the model goes on with, as it is written: its own words, on no sources.
+
+        Raises: Conflict without a model; InvalidInput for one that may not be asked; RateLimited; ProviderFailure.
+        """
+        if self._model is None:
+            raise Conflict("this server has no language model: give context or knowledge_base_ids to answer from")
+        return self._counted(
+            _Chatted(self._model.begin(messages, model=asked.model, max_tokens=asked.max_tokens, temperature=asked.temperature))
+        )
 
     def _counted(self, telling: Telling) -> Telling:
         telling.when_told = lambda told: self._observer.count("rag_answers", kind=told.kind)
@@ -186,7 +217,7 @@ class _Written(Telling):
         asked = found.asked
         self._found = found
         self._prompt = prompt(asked.question, [Excerpt(_title(p), p.surrounded) for p in found.passages], asked.persona)
-        messages = [Message("system", self._prompt.system), Message("user", self._prompt.user)]
+        messages = [Message("system", self._prompt.system), *asked.history, Message("user", self._prompt.user)]
         self._generation: Generation = model.begin(
             messages, model=asked.model, max_tokens=asked.max_tokens, temperature=0.0 if asked.temperature is None else asked.temperature
         )
@@ -203,6 +234,28 @@ class _Written(Telling):
         kind: AnswerKind = "none" if not text or text.strip(' "') == REFUSAL else "generated"
         numbers = cited_numbers(text) if kind == "generated" else []
         told = Told(kind, text or REFUSAL, tuple(_cited(self._found, number) for number in numbers), self._generation.ending)
+        self.when_told(told)
+        return told
+
+    def close(self) -> None:
+        self._generation.close()
+
+
+class _Chatted(Telling):
+    """What a model says without sources."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._parts: list[str] = []
+
+    def pieces(self, heartbeat_seconds: float | None = None) -> Iterator[str | None]:
+        for piece in self._generation.pieces(heartbeat_seconds):
+            if piece is not None:
+                self._parts.append(piece)
+            yield piece
+
+    def told(self) -> Told:
+        told = Told("generated", "".join(self._parts), (), self._generation.ending)
         self.when_told(told)
         return told
 
