@@ -154,6 +154,14 @@ def _asked(place: Place, **more: Any) -> Any:
     return {"question": "What is it about?", "knowledge_base_ids": [place["knowledge_base_id"]], "mode": "keyword", **more}
 
 
+def _expecting(place: Place) -> Any:
+    return {"question": f"What is {place.label()}?", "expected_document_ids": [place["document_id"]]}
+
+
+def _evaluate(place: Place) -> Any:
+    return {"questions": [_expecting(place)], "settings": {"mode": "keyword"}}
+
+
 def _filtered(place: Place, key: str) -> Any:
     return {"query": "text", "mode": "keyword", "filter": {"field": "document_id", "op": "eq", "value": key}}
 
@@ -297,6 +305,15 @@ KNOWLEDGE: Final = (
         named={"chunk_id": lambda _, key: {"ids": [key]}},
     ),
     Row("POST", f"{_BASE}/verify", "knowledge-bases:write", json=_said({})),
+    Row("POST", f"{_BASE}/evaluate", "evaluations:write", json=_evaluate),
+    Row("GET", f"{_BASE}/evaluations", "evaluations:read", needs=("evaluation_id",)),
+    Row("GET", f"{_BASE}/evaluations/<evaluation_id>", "evaluations:read"),
+    Row("DELETE", f"{_BASE}/evaluations/<evaluation_id>", "evaluations:write", 204),
+    Row("POST", f"{_BASE}/questions", "evaluations:write", 201, _expecting),
+    Row("GET", f"{_BASE}/questions", "evaluations:read", needs=("question_id",)),
+    Row("GET", f"{_BASE}/questions/<question_id>", "evaluations:read"),
+    Row("PATCH", f"{_BASE}/questions/<question_id>", "evaluations:write", json=_said({"note": "other"})),
+    Row("DELETE", f"{_BASE}/questions/<question_id>", "evaluations:write", 204),
     Row("POST", f"{_BASE}/search", "search:query", json=_search, named={"document_id": _filtered}),
     Row(
         "POST",

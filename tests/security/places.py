@@ -85,6 +85,17 @@ def _query(place: Place) -> Any:
     return place.make("/api/rag/query", body, 200)["id"]
 
 
+def _question(place: Place) -> Any:
+    body = {"question": f"What is {place.label()}?", "expected_document_ids": [place["document_id"]]}
+    return place.make(f"/api/knowledge-bases/{place['knowledge_base_id']}/questions", body)["id"]
+
+
+def _evaluation(place: Place) -> Any:
+    questions = [{"question": f"What is {place.label()}?", "expected_document_ids": [place["document_id"]]}]
+    body = {"questions": questions, "settings": {"mode": "keyword"}}
+    return place.make(f"/api/knowledge-bases/{place['knowledge_base_id']}/evaluate", body, 200)["evaluation"]["id"]
+
+
 def _erasure(place: Place) -> Any:
     base = f"/api/knowledge-bases/{place['knowledge_base_id']}"
     for snapshot in place.owner.api.get(f"{base}/snapshots")["items"]:  # named snapshots would keep what is to be erased
@@ -111,6 +122,8 @@ _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "faq_id": _faq,
     "query_id": _query,
     "job_id": _job,
+    "question_id": _question,
+    "evaluation_id": _evaluation,
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,

@@ -10,7 +10,8 @@ from typing import Any
 from agenthub.core.errors import NotFound
 from agenthub.core.types import KnowledgeBaseId, TenantId
 from agenthub.repositories.base import Page, Repository
-from agenthub.storage.contract import Compare, Table
+from agenthub.repositories.operations import row_of
+from agenthub.storage.contract import Compare, Insert, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class EvaluationRepository(Repository[Evaluation]):
     table = Table.of("kb_evaluations", Evaluation, indexes=[("tenant_id", "knowledge_base_id", "id")])
     entity = Evaluation
     resource_kind = "evaluation"
+
+    def add_all(self, evaluations: Sequence[Evaluation], result: Any) -> None:
+        """Keep evaluations that were made together; `result` is the request's answer."""
+        first, *others = evaluations
+        self.add(first, *(Insert(self.table, row_of(other)) for other in others), result=result)
 
     def get_in(self, tenant_id: TenantId, knowledge_base_id: str, key: str) -> Evaluation:
         """The evaluation of that id in that knowledge base.

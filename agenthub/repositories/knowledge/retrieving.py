@@ -85,15 +85,25 @@ class Retriever:
 
         Raises: Conflict for a mode the knowledge base has no model for, or a reranker that isn't there; ModelMismatch; ProviderFailure.
         """
+        self.check(wanted)
+        return self.refine(base, searcher, question, searcher.search([self._request(base, question, wanted)])[0], wanted)
+
+    def check(self, wanted: Wanted) -> None:
+        """Raises: Conflict when a reranker is wanted that isn't there."""
         if wanted.refinement.rerank and self._reranker is None:
             raise Conflict("this server has no reranking endpoint", field="rerank")
-        hits = searcher.search([self._request(base, question, wanted)])[0]
-        if wanted.refinement.rerank and self._reranker is not None and hits:
+
+    def refine(self, base: KnowledgeBase, searcher: Searcher, question: str | None, hits: Sequence[Hit], wanted: Wanted) -> list[Passage]:
+        """What becomes of hits, of which there are `wanted.refinement.depth`. Without a question nothing is reranked and no FAQ looked for.
+
+        Raises: ProviderFailure.
+        """
+        if wanted.refinement.rerank and self._reranker is not None and question is not None and hits:
             hits = _reordered(hits, self._reranker.scores(question, [hit.text for hit in hits]))
         if wanted.refinement.chooses:
             hits = choose(hits, wanted.top_k, wanted.refinement, analyzer_of(base.language))
         passages = [_passage(base, hit) for hit in hits[: wanted.top_k]]
-        if wanted.exact_faqs:
+        if wanted.exact_faqs and question is not None:
             passages = self._with_exact(base, searcher, question, wanted, passages)
         return [_surrounded(passage, searcher, wanted.neighbours) for passage in passages] if wanted.neighbours else passages
 

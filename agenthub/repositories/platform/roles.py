@@ -41,6 +41,8 @@ PERMISSIONS: Final = MappingProxyType(
         "jobs:read": "see jobs, their progress and results",
         "jobs:write": "cancel jobs and try them again",
         "jobs:run": "let this deployment work on open jobs: for a scheduler",
+        "evaluations:read": "see saved questions and evaluations",
+        "evaluations:write": "save questions, evaluate generations, delete evaluations",
         "responses:create": "go on with conversations by the language model",
         "embeddings:create": "embed texts",
         "search:query": "search knowledge bases",
@@ -53,7 +55,17 @@ PERMISSIONS: Final = MappingProxyType(
 """Every permission there is, with what it allows. A permission is `resource:action`."""
 
 _READING: Final = frozenset(
-    {"organizations:read", "agents:read", "knowledge-bases:read", "documents:read", "jobs:read", "faqs:read", "search:query", "rag:query"}
+    {
+        "organizations:read",
+        "agents:read",
+        "knowledge-bases:read",
+        "documents:read",
+        "jobs:read",
+        "faqs:read",
+        "search:query",
+        "rag:query",
+        "evaluations:read",
+    }
 )
 _WORKING: Final = _READING | {
     "agents:write",
@@ -64,6 +76,7 @@ _WORKING: Final = _READING | {
     "rag-queries:write",
     "jobs:write",
     "responses:create",
+    "evaluations:write",
     "embeddings:create",
     "api-keys:read",
     "api-keys:write",

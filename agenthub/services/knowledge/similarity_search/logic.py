@@ -19,6 +19,7 @@ from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.resources import Resources
 from agenthub.services.knowledge.similarity_search.hits import hits_json
+from agenthub.services.knowledge.similarity_search.refined import refined_answer
 from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
 
 
@@ -58,6 +59,8 @@ def _name(base: KnowledgeBase, body: Search) -> tuple[str, ...]:
 
 def _computed(resources: Resources, base: KnowledgeBase, searcher: Searcher, body: Search) -> tuple[int, bytes]:
     mode, requests = _requests(resources, base, body)
+    if body.refines:
+        return searcher.generation, refined_answer(resources, base, searcher, body, mode, requests)
     results = [hits_json(hits, body.include) for hits in searcher.search(requests)]
     head = b'{"generation":%d,"mode":"%b",' % (searcher.generation, mode.encode())
     if body.query is not None or body.vector is not None:

@@ -7,6 +7,7 @@ from typing import Final
 from flask import Blueprint
 
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.services.knowledge.similarity_search import evaluation_routes
 from agenthub.services.knowledge.similarity_search.logic import search
 from agenthub.services.knowledge.similarity_search.schemas import Search, SearchOut
 from agenthub.web.access import foreseen, principal, resources
@@ -14,7 +15,10 @@ from agenthub.web.answers import Answer, Raw
 from agenthub.web.declare import accepts, foresees, refuses, requires, returns
 
 bp = Blueprint("search", __name__)
-BLUEPRINTS: Final = (("/api/knowledge-bases/<knowledge_base_id>/search", bp),)
+BLUEPRINTS: Final = (
+    ("/api/knowledge-bases/<knowledge_base_id>/search", bp),
+    ("/api/knowledge-bases/<knowledge_base_id>", evaluation_routes.bp),
+)
 _MAX_BYTES: Final = 4 * 1024 * 1024
 """A batch of 100 vectors of 4,096 numbers in base64 is 2.2 MB."""
 

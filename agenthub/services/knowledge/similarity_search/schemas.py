@@ -6,9 +6,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from agenthub.repositories.knowledge.retrieving import MAX_NEIGHBOURS
 from agenthub.web.schema import Schema
 
 MAX_QUERIES: Final = 100
+MAX_REFINED: Final = 20
+"""Queries of a batch whose hits are chosen, surrounded or highlighted."""
 MAX_QUERY_CHARACTERS: Final = 8_000
 
 Mode = Literal["semantic", "keyword", "hybrid"]
@@ -46,6 +49,43 @@ class Search(Schema):
     min_generation: int | None = Field(default=None, ge=0, le=2**53, description="409 unless at least this generation is searched")
     generation: int | None = Field(default=None, ge=1, le=2**53, description="search as of this generation; 410 when it is no longer kept")
     include: Annotated[tuple[Field_, ...], Field(max_length=3)] = ("text", "metadata")
+    neighbours: int = Field(default=0, ge=0, le=MAX_NEIGHBOURS, description="so many chunks of the document before and after each hit")
+    diversity: float | None = Field(
+        default=None, ge=0, le=1, description="0: only relevance counts; 1: only newness (maximal marginal relevance over the hits' words)"
+    )
+    per_document: int | None = Field(default=None, ge=1, le=100, description="at most so many hits of one document")
+    group: bool = Field(default=False, description="also list the documents of the hits, best first")
+    highlight: bool = Field(default=False, description="where the query's words stand in each text, and its best sentence")
+    exact_faqs: bool = Field(default=False, description="put the FAQ that asks this very question first")
+    rerank: bool = Field(default=False, description="let the reranking endpoint order the hits; 409 where none is configured")
+
+    @property
+    def refines(self) -> bool:
+        """Whether more is wanted than hits as they are found."""
+        chosen = self.diversity is not None or self.per_document is not None or self.neighbours
+        return bool(chosen or self.group or self.highlight or self.exact_faqs or self.rerank)
+
+
+class NeighbourOut(Schema):
+    """A chunk before or after a hit in its document."""
+
+    chunk_id: str
+    text: str
+
+
+class HighlightsOut(Schema):
+    """Places in the hit's text, as [start, end): of the query's words (the first 50), and of the sentence that fits best."""
+
+    words: tuple[tuple[int, int], ...]
+    passage: tuple[int, int]
+
+
+class GroupOut(Schema):
+    """A document of the hits, with their chunks, best first; null for chunks that belong to none."""
+
+    document_id: str | None
+    score: float
+    chunk_ids: tuple[str, ...]
 
 
 class HitOut(Schema):
@@ -62,12 +102,17 @@ class HitOut(Schema):
     metadata: dict[str, Any] | None = None
     semantic_score: float | None = None
     keyword_score: float | None = None
+    exact: bool | None = Field(default=None, description="it is the FAQ that asks this very question")
+    before: tuple[NeighbourOut, ...] | None = None
+    after: tuple[NeighbourOut, ...] | None = None
+    highlights: HighlightsOut | None = None
 
 
 class ResultOut(Schema):
     """The hits of one query of a batch, best first."""
 
     hits: tuple[HitOut, ...]
+    groups: tuple[GroupOut, ...] | None = None
 
 
 class SearchOut(Schema):
@@ -76,4 +121,5 @@ class SearchOut(Schema):
     generation: int
     mode: Mode
     hits: tuple[HitOut, ...] | None = None
+    groups: tuple[GroupOut, ...] | None = None
     results: tuple[ResultOut, ...] | None = None
