@@ -86,7 +86,10 @@ class Resources:
     @property
     def reranker(self) -> Reranker | None:
         """The model that orders passages anew; None where no endpoint is configured."""
-        return None
+        if self.settings.rerank is None:
+            return None
+        opened: Reranker = self._open("knowledge", "reranker", self._open_reranker)
+        return opened
 
     @property
     def volume(self) -> Volume:
@@ -159,6 +162,9 @@ class Resources:
         cache = self.cached.embeddings() if "cache" in self.needs else None
         opener: Callable[..., Any] = _found("agenthub.rag.embedding.open:open_embedders")
         return opener(self.settings.embedding, cache=cache, observer=self.observer)
+
+    def _open_reranker(self) -> Any:
+        return _call("agenthub.rag.reranking_endpoint:EndpointReranker", self.settings.rerank)
 
     def _open_llm(self) -> Any:
         return _call("agenthub.llm.open:open_model", self.settings.llm, self.observer)

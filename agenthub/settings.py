@@ -14,7 +14,7 @@ from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSett
 from agenthub.core.errors import SettingsError
 from agenthub.fetching.configuration import FetchSettings, Network, parse_networks
 from agenthub.llm.configuration import MAX_TOKENS, LlmSettings
-from agenthub.rag.configuration import RagSettings
+from agenthub.rag.configuration import RagSettings, RerankSettings
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.storage.configuration import BigQuerySettings, StorageSettings, bigquery_storage, parse_database_url
@@ -99,6 +99,7 @@ class Settings:
     fetching: FetchSettings
     embedding: EmbeddingSettings
     llm: LlmSettings | None
+    rerank: RerankSettings | None
     rag_history_seconds: int
     web: WebSettings
     log: LogSettings
@@ -132,6 +133,7 @@ class Settings:
             fetching=_fetching(reader, web.max_body_bytes),
             embedding=_embedding(reader),
             llm=_llm(reader),
+            rerank=_rerank(reader),
             rag_history_seconds=reader.number("AGENTHUB_RAG_HISTORY_SECONDS", 0, 10 * 366 * 86400),
             web=web,
             log=_log(reader),
@@ -323,6 +325,20 @@ def _fetching(reader: _Reader, max_bytes: int) -> FetchSettings:
     none: tuple[Network, ...] = ()
     networks = reader.attempt(lambda: parse_networks(reader.text("AGENTHUB_FETCH_ALLOWED_NETWORKS")), none)
     return FetchSettings(plain_http=reader.switch("AGENTHUB_FETCH_PLAIN_HTTP"), allowed_networks=networks, max_bytes=max_bytes)
+
+
+def _rerank(reader: _Reader) -> RerankSettings | None:
+    base_url, model, api_key = (reader.optional(f"RERANK_{name}") for name in ("BASE_URL", "MODEL", "API_KEY"))
+    if base_url is None:
+        for name, value in (("RERANK_API_KEY", api_key), ("RERANK_MODEL", model)):
+            if value:
+                reader.problems.append(f"{name} is set without RERANK_BASE_URL: say which endpoint it is for")
+        return None
+    if not base_url.lower().startswith(("http://", "https://")):
+        reader.problems.append("RERANK_BASE_URL must begin with http:// or https://")
+    if model is None:
+        reader.problems.append("RERANK_BASE_URL is set without RERANK_MODEL: say which of the endpoint's models to use")
+    return RerankSettings(base_url, model or "?", api_key)
 
 
 def _web(reader: _Reader) -> WebSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from agenthub.core.errors import InvalidInput
@@ -38,3 +38,15 @@ class RagSettings:
                 raise InvalidInput(f"{name} must not be negative", field=name)
         if not 0 <= self.brute_force_fraction <= 1:
             raise InvalidInput("brute_force_fraction must lie in 0..1", field="brute_force_fraction")
+
+
+@dataclass(frozen=True, slots=True)
+class RerankSettings:
+    """A reranking endpoint."""
+
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout_seconds: float = 10.0
+    pause_failures: int = 5
+    pause_seconds: float = 10.0

@@ -1,4 +1,4 @@
-"""A local server that speaks the embeddings and chat parts of OpenAI's protocol, and misbehaves on demand."""
+"""A local server that speaks the embeddings and chat parts of OpenAI's protocol, and reranking; it misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ class OpenAIServer:
         items = [self._item(i, vector_of(text, dimension), body.get("encoding_format")) for i, text in enumerate(texts)]
         return {"object": "list", "model": body["model"], "data": items, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
 
+    def ranked(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Shorter texts are better; told in the order of the score, as such endpoints do."""
+        order = sorted(range(len(body["documents"])), key=lambda index: len(body["documents"][index]))
+        results = [{"index": index, "relevance_score": 1 / (1 + len(body["documents"][index]))} for index in order]
+        return {"results": results}
+
     def _item(self, index: int, vector: Sequence[float], encoding: str | None) -> dict[str, Any]:
         packed = base64.b64encode(np.array(vector, "<f4").tobytes()).decode()
         return {"object": "embedding", "index": index, "embedding": packed if encoding == "base64" else list(vector)}
@@ -62,9 +68,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = self.state.next_fault(body, {key.lower(): value for key, value in self.headers.items()})
-        if self.path == "/v1/chat/completions":
+        if self.path == "/v1/rerank" and not fault:
+            self._send(200, self.state.ranked(body))
+        elif self.path == "/v1/chat/completions":
             self._chat(body, fault)
-        elif self.path != "/v1/embeddings":
+        elif self.path not in {"/v1/embeddings", "/v1/rerank"}:
             self._send(404, {"error": {"message": "unknown path"}})
         elif body.get("encoding_format") == "base64" and not self.state.knows_base64:
             self._send(400, {"error": {"message": "encoding_format must be float"}})

@@ -92,7 +92,7 @@ class QuestionResult(Schema):
 
 
 class EvaluationOut(Schema):
-    """How well a generation did with these settings: means over all questions, 0..1. `failures`: questions without any expected document."""
+    """How well a generation did with these settings: means over all questions, 0..1. `failures`: those that found nothing expected."""
 
     id: Id
     knowledge_base_id: Id
