@@ -22,6 +22,7 @@ _ADDRESS: Final = re.compile(
     r"<?\b(?:[a-z][a-z0-9+.-]{1,20}://|www\.|mailto:|javascript:|data:[a-z]+/)[^\s<>\"')\]]{1,2000}>?", re.IGNORECASE
 )
 _GONE: Final = "[link removed]"
+_ROUNDS: Final = 5
 
 
 def cited_numbers(text: str) -> list[int]:
@@ -34,6 +35,20 @@ def harmless(text: str, shown: int) -> str:
     """The text without images, links, addresses and tags that load or lead, and without numbers but those of the sources that
     were shown (1..`shown`).
     """
+    for _ in range(_ROUNDS):  # what is taken out may leave something behind that is now whole
+        cleaned = _cleaned(text, shown)
+        if cleaned == text:
+            return text
+        text = cleaned
+    return _blunted(_cleaned(text, shown))
+
+
+def _blunted(text: str) -> str:
+    """The text without a mark that could begin a tag or a link's address."""
+    return text.replace("<", "‹").replace("](", "] (")  # noqa: RUF001 - looks like the mark, and is none
+
+
+def _cleaned(text: str, shown: int) -> str:
     text = _REFERENCE.sub("", text)
     text = _TAG.sub("", text)
     text = _IMAGE.sub(r"\1", text)
@@ -65,6 +80,9 @@ class Purifier:
     def feed(self, piece: str) -> str:
         """As much as is certain now."""
         self._held += piece
+        if len(self._held) > MAX_HELD:  # too long to be a link that anybody means: out with it, but joined to nothing that follows
+            ready, self._held = self._held, ""
+            return _blunted(harmless(ready, self._shown)) + " "
         cut = _certain(self._held)
         ready, self._held = self._held[:cut], self._held[cut:]
         return harmless(ready, self._shown) if ready else ""
@@ -87,8 +105,6 @@ class Purifier:
 
 def _certain(text: str) -> int:
     """Up to where nothing that follows can change the meaning: between words, outside of brackets and tags, at a line's end best."""
-    if len(text) > MAX_HELD:
-        return len(text)
     cut = max(text.rfind(" "), text.rfind("\n"))
     if cut <= 0:
         return 0

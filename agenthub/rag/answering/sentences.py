@@ -11,7 +11,7 @@ import regex
 MAX_SENTENCE: Final = 600
 """Longer runs without an end (tables, lists, code) are cut between words."""
 
-_ENDS: Final = regex.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』）]*|\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d+[.)]\s))")  # noqa: RUF001 - full-width marks end sentences
+_ENDS: Final = regex.compile(r"[.!?…]+[\"'”’»)\]]*(?:\[\d{1,4}\])*(?=\s)|[。！？]+[」』）]*|\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d+[.)]\s))")  # noqa: RUF001 - full-width marks end sentences
 _ABBREVIATION: Final = regex.compile(
     r"(?:^|[\s(])(?:\p{Lu}|e\.g|i\.e|cf|vs|etc|approx|ca|no|nr|fig|figs|eq|sec|ch|vol|pp|p|ed|eds|al|dr|mr|mrs|ms|prof|st|jr|sr|inc|ltd|co|u\.s|z\.b|d\.h|bzw)\.$",
     regex.IGNORECASE,
