@@ -115,8 +115,8 @@ class RemoteModel:
         started = time.monotonic()
         try:
             stream = self._opened_stream(asked)
-            writing.attach(stream.response)
             try:
+                writing.attach(stream.response)
                 return self._read(writing, stream, str(asked["model"]), started)
             finally:
                 stream.close()

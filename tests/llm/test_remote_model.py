@@ -123,6 +123,14 @@ def test_who_leaves_ends_the_providers_work(fault: str) -> None:
         assert text.startswith("You said") and time.monotonic() - started < 5
 
 
+def test_who_leaves_before_the_first_piece_ends_it_too() -> None:
+    with openai_server(faults=["drip"]) as server:
+        model = model_of(server, concurrent=1)
+        model.begin(ASKED).close()
+        assert written(model)[0].startswith("You said")
+        assert server.hung_up.wait(3), "the provider goes on writing for nobody"
+
+
 def test_no_more_are_written_at_once_than_allowed() -> None:
     with openai_server(faults=["stall"]) as server:
         model = model_of(server, concurrent=1)
