@@ -30,11 +30,15 @@ QUESTION_KEY: Final = "question_key"
 def question_key(question: str) -> str:
     """What makes two questions the same: 32 hex digits of their words; case, punctuation, width and white space don't count.
 
-    A question without a single letter or digit is itself.
+    Signs that tell things apart do: C, C++ and C# are three. A question of nothing but punctuation is itself.
     """
     folded = unicodedata.normalize("NFKC", question).casefold()
-    words = " ".join("".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded).split())
+    words = " ".join("".join(c if _tells(c) else " " for c in folded).split())
     return hashlib.sha256((words or folded.strip()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _tells(character: str) -> bool:
+    return character.isalnum() or character in "#%&@" or unicodedata.category(character)[0] in "MS"
 
 
 @dataclass(frozen=True, slots=True)
