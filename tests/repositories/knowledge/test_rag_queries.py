@@ -135,9 +135,7 @@ def test_faqs_are_found_by_their_question(storage: Storage) -> None:
     rows = FaqRepository(storage)
     faq = faq_document(base, FaqText("When is it?", "At dusk.", "Sea", 2, {"lang": "en"}), "u", storage.now())
     plain = replace(faq, id=DocumentId(new_id()), kind="document", question_key=None, category=None, priority=None, answer=None)
-    storage.commit(
-        [rows.insertion(faq), rows.insertion(Document(**{name: getattr(plain, name) for name in Document.__dataclass_fields__}))]
-    )
+    storage.commit([rows.insertion(faq), rows.insertion(plain)])
     assert rows.asking(base.tenant_id, base.id, [question_key("when IS it")]) == {faq.question_key: faq}
     assert rows.asking(base.tenant_id, new_id(), [question_key("when IS it")]) == {}
     assert FaqText.of(rows.get_faq(base.tenant_id, faq.id)) == FaqText("When is it?", "At dusk.", "Sea", 2, {"lang": "en"})
