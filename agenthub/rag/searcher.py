@@ -120,6 +120,7 @@ class Searcher:
         self._all_views = tuple(views)
         self._starts = [view.start for view in views]
         self._choices: Kept[str, list[Live]] = Kept(_CHOICES_BYTES, lambda live: sum(one.chosen.size_bytes for one in live if one.chosen))
+        self._known_fields: dict[str, bool] = {}
         self._settings = settings
         self._observer = observer
         self._neighbours = Neighbours(self._views, joining)
@@ -160,7 +161,10 @@ class Searcher:
 
     def has_field(self, name: str) -> bool:
         """Whether any chunk, visible or not, has this field in its metadata."""
-        return any(view.segment.columns.fields.find(name) >= 0 for view in self._views)
+        known = self._known_fields.get(name)
+        if known is None:
+            known = self._known_fields[name] = any(view.segment.columns.fields.find(name) >= 0 for view in self._views)
+        return known
 
     def first_matching(self, node: FilterNode) -> Chunk | None:
         """The visible chunk committed first that the filter selects."""

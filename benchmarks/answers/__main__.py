@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 import httpx
 import numpy as np
 
+from agenthub.core.types import TenantId
 from agenthub.factory import create_app
 from agenthub.rag.answering.calibrated import COEFFICIENTS, THRESHOLD, Coefficients, Signs
 from agenthub.rag.answering.evidence import Evidence
@@ -129,6 +130,7 @@ def _measured(data: Path) -> dict[tuple[Half, Signs], list[Case]]:
 
 def _asked(client: Client, resources: Resources, data: Path) -> dict[tuple[Half, Signs], list[Case]]:
     found: dict[tuple[Half, Signs], list[Case]] = {}
+    tenant_id = TenantId(client.organization())
     aero = {row["id"]: row for row in _rows(data / "cranfield" / "corpus.jsonl") if row["text"].strip()}
     with client.knowledge_base("cranfield") as cranfield:
         client.add_chunks(cranfield, {key: f"{row['title']}\n{row['text']}" for key, row in aero.items()})
@@ -147,7 +149,7 @@ def _asked(client: Client, resources: Resources, data: Path) -> dict[tuple[Half,
                     (cranfield, Group("XQuAD, asked of Cranfield", False, own)),
                 )
                 for signs, mode in MODES.items():
-                    found[half, signs] = [case for base, group in asked for case in _cases(resources, base, group, mode)]
+                    found[half, signs] = [case for base, group in asked for case in _cases(resources, tenant_id, base, group, mode)]
                     print(f"{half}, {mode}: {len(found[half, signs])} questions asked", file=sys.stderr)
     return found
 
@@ -169,10 +171,9 @@ def _xquad(folder: Path, half: Half) -> tuple[dict[str, str], list[str], list[st
     return texts, questions[first], questions[first + 1]
 
 
-def _cases(resources: Resources, base_id: str, group: Group, mode: Mode) -> Iterator[Case]:
+def _cases(resources: Resources, tenant_id: TenantId, base_id: str, group: Group, mode: Mode) -> Iterator[Case]:
     answering = Answering(resources.embedders, Retriever(resources.embedders), None, resources.observer)
-    row = next(row for row in resources.storage._shelves["knowledge_bases"].rows.values() if row["id"] == base_id)  # type: ignore[attr-defined] # noqa: SLF001
-    opened = [Snapshots(resources.storage, resources.knowledge).open(row["tenant_id"], base_id)]
+    opened = [Snapshots(resources.storage, resources.knowledge).open(tenant_id, base_id)]
     for question in group.questions:
         evidence: Evidence = answering.find(opened, Asked(question, Wanted(8, mode))).evidence
         words_only = mode == "keyword"

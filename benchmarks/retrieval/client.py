@@ -35,6 +35,10 @@ class Client:
         session = self._call("POST", "/api/auth/login", {"email": email, "password": password})
         self._http.headers["Authorization"] = f"Bearer {session['session_token']}"
 
+    def organization(self) -> str:
+        """The id of the user's organization."""
+        return str(self._call("GET", "/api/auth/me")["organization_id"])
+
     @contextmanager
     def knowledge_base(self, name: str) -> Iterator[str]:
         """The id of a new knowledge base, which is deleted at the end of the block."""

@@ -11,7 +11,7 @@ from agenthub.core.errors import NotFound
 from agenthub.core.types import KnowledgeBaseId, TenantId
 from agenthub.repositories.base import Page, Repository
 from agenthub.repositories.operations import row_of
-from agenthub.storage.contract import Compare, Insert, Table
+from agenthub.storage.contract import Compare, DeleteWhere, Insert, Table, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ class QuestionRepository(Repository[SavedQuestion]):
     def page_in(self, tenant_id: TenantId, knowledge_base_id: str, *, limit: int, cursor: str | None = None) -> Page[SavedQuestion]:
         """One page of a knowledge base's questions, newest first."""
         return self.page(tenant_id, where=Compare("knowledge_base_id", "eq", knowledge_base_id), limit=limit, cursor=cursor)
+
+
+def evaluation_removals(tenant_id: TenantId, knowledge_base_id: str) -> list[Write]:
+    """The writes that remove all questions and evaluations of a knowledge base, for the commit that deletes it."""
+    mine = Compare("knowledge_base_id", "eq", knowledge_base_id)
+    return [DeleteWhere(table, tenant_id, mine) for table in (QuestionRepository.table, EvaluationRepository.table)]
 
 
 class EvaluationRepository(Repository[Evaluation]):

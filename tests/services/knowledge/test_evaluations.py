@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from agenthub.core.ids import new_id
+from agenthub.core.types import EVERY_TENANT
+from agenthub.repositories.knowledge.evaluations import EvaluationRepository, QuestionRepository
+from agenthub.storage.contract import Compare
 from tests.api import Api, make_app
 
+TABLES = (QuestionRepository.table, EvaluationRepository.table)
 SERVICES = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "AGENTHUB_MAINTENANCE": "off"}
 TEXTS = {
     "lamp": "The keeper lights the lamp at dusk.",
@@ -91,6 +95,16 @@ def test_what_can_not_be_evaluated_is_refused(api: Api, base: str, ids: dict[str
     api.refused("POST", f"{base}/evaluate", 409, "conflict", "rerank", json=rerank)
     filtered = {"questions": asked(ids), "settings": {"filter": {"field": "x"}}}
     api.refused("POST", f"{base}/evaluate", 422, "invalid_input", "settings.filter.op", json=filtered)
+
+
+def test_a_deleted_knowledge_base_takes_them_along(api: Api, base: str, ids: dict[str, str]) -> None:
+    api.post(f"{base}/questions", asked(ids)[0], 201)
+    api.post(f"{base}/evaluate", {})
+    storage, key = api.app.extensions["agenthub"].storage, base.rsplit("/", 1)[1]
+    mine = Compare("knowledge_base_id", "eq", key)
+    assert [storage.count(table, EVERY_TENANT, mine) for table in TABLES] == [1, 1]
+    api.call("DELETE", base, 204)
+    assert [storage.count(table, EVERY_TENANT, mine) for table in TABLES] == [0, 0]
 
 
 def test_a_repeated_evaluation_is_kept_once(api: Api, base: str, ids: dict[str, str]) -> None:

@@ -77,14 +77,18 @@ def test_words_and_the_best_sentence_are_highlighted(api: Api, base: str) -> Non
 
 
 def test_the_very_question_of_a_faq_goes_first(api: Api, base: str) -> None:
-    hits = search(api, base, "WHO lights the lamp", exact_faqs=True, mode="keyword")["hits"]
-    assert hits[0]["exact"] and hits[0]["text"] == "The keeper does." and not any(hit["exact"] for hit in hits[1:])
+    hits = search(api, base, "WHO lights the lamp", mode="keyword")["hits"]
+    assert hits[0]["exact"] and hits[0]["text"] == "The keeper does." and not any(hit.get("exact") for hit in hits[1:])
     assert hits[0]["score"] >= hits[1]["score"] and len({hit["chunk_id"] for hit in hits}) == len(hits)
     without = {"field": "kind", "op": "ne", "value": "faq"}
-    assert not any(hit["exact"] for hit in search(api, base, exact_faqs=True, filter=without)["hits"])
-    assert not any(hit["exact"] for hit in search(api, base, exact_faqs=True, generation=2)["hits"]), "it was not asked yet"
-    batch = search(api, base, None, queries=["who lights the lamp?", "boats"], exact_faqs=True)["results"]
-    assert [result["hits"][0]["exact"] for result in batch] == [True, False]
+    assert not any(hit.get("exact") for hit in search(api, base, filter=without)["hits"])
+    assert not any(hit.get("exact") for hit in search(api, base, generation=2)["hits"]), "it was not asked yet"
+    off = search(api, base, "WHO lights the lamp", mode="keyword", exact_faqs=False)["hits"]
+    assert not any(hit.get("exact") for hit in off)
+    many = search(api, base, None, queries=["boats"] * 30 + ["who lights the lamp"], mode="keyword")["results"]
+    assert len(many) == 31
+    batch = search(api, base, None, queries=["who lights the lamp?", "boats"])["results"]
+    assert [result["hits"][0].get("exact") for result in batch] == [True, None]
 
 
 def test_what_can_not_be_refined_is_refused(api: Api, base: str) -> None:

@@ -8,6 +8,7 @@ from flask import Blueprint
 
 from agenthub.core.errors import AlreadyExists
 from agenthub.repositories.base import Page, all_of, equal_if
+from agenthub.repositories.knowledge.evaluations import evaluation_removals
 from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
 from agenthub.services.knowledge.knowledge_base import bundle_routes, time_routes, verify_routes
@@ -78,4 +79,5 @@ def delete_knowledge_base(knowledge_base_id: str) -> None:
     """Delete a knowledge base with everything in it."""
     tenant_id = principal().tenant_id
     heat = repository(HeatRepository).removal(tenant_id, knowledge_base_id)
-    repository(KnowledgeBaseRepository).retire(tenant_id, knowledge_base_id, heat)
+    judged = evaluation_removals(tenant_id, knowledge_base_id)
+    repository(KnowledgeBaseRepository).retire(tenant_id, knowledge_base_id, heat, *judged)

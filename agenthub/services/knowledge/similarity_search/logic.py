@@ -14,13 +14,15 @@ from agenthub.rag.filters import parse_filter
 from agenthub.rag.query_text import QueryText
 from agenthub.rag.searcher import Searcher, SearchRequest
 from agenthub.rag.vector_codec import decode_vector
+from agenthub.repositories.knowledge.faqs import QUESTION_KEY
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.models import pinned_embedder
+from agenthub.repositories.knowledge.retrieving import exact_faq
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.resources import Resources
 from agenthub.services.knowledge.similarity_search.hits import hits_json
 from agenthub.services.knowledge.similarity_search.refined import refined_answer
-from agenthub.services.knowledge.similarity_search.schemas import Mode, Search
+from agenthub.services.knowledge.similarity_search.schemas import MAX_REFINED, Mode, Search
 
 
 def search(
@@ -59,13 +61,21 @@ def _name(base: KnowledgeBase, body: Search) -> tuple[str, ...]:
 
 def _computed(resources: Resources, base: KnowledgeBase, searcher: Searcher, body: Search) -> tuple[int, bytes]:
     mode, requests = _requests(resources, base, body)
-    if body.refines:
+    if body.refines or _asks_a_faq(searcher, body, requests):
         return searcher.generation, refined_answer(resources, base, searcher, body, mode, requests)
     results = [hits_json(hits, body.include) for hits in searcher.search(requests)]
     head = b'{"generation":%d,"mode":"%b",' % (searcher.generation, mode.encode())
     if body.query is not None or body.vector is not None:
         return searcher.generation, b'%b"hits":%b}' % (head, results[0])
     return searcher.generation, b'%b"results":[%b]}' % (head, b",".join(b'{"hits":%b}' % hits for hits in results))
+
+
+def _asks_a_faq(searcher: Searcher, body: Search, requests: Sequence[SearchRequest]) -> bool:
+    """Whether a query is the very question of a FAQ. Without FAQs that costs a look at the names of fields."""
+    if not body.exact_faqs or not searcher.has_field(QUESTION_KEY):
+        return False
+    texts = _texts(body) or ()
+    return any(exact_faq(searcher, text, request.filter) is not None for text, request in zip(texts[:MAX_REFINED], requests, strict=False))
 
 
 def _check_shape(body: Search) -> None:

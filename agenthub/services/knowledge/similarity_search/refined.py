@@ -71,10 +71,10 @@ class _Refined:
         Raises: InvalidInput.
         """
         body = self._body
-        if count > MAX_REFINED:
+        if count > MAX_REFINED and body.refines:
             raise InvalidInput(f"at most {MAX_REFINED} queries where hits are refined", field="queries" if body.queries else "vectors")
         texts: Sequence[str | None] = [body.query] if body.query is not None else body.queries or [None] * count
-        for name in ("highlight", "exact_faqs", "rerank"):
+        for name in ("highlight", "rerank"):
             if getattr(body, name) and texts[0] is None:
                 raise InvalidInput("needs the query as a text", field=name)
         return texts
@@ -99,8 +99,8 @@ class _Refined:
             hit["metadata"] = chunk.metadata
         if "scores" in body.include:
             hit |= {"semantic_score": passage.semantic_score, "keyword_score": passage.keyword_score}
-        if body.exact_faqs:
-            hit["exact"] = passage.exact
+        if passage.exact:
+            hit["exact"] = True
         if body.neighbours:
             hit["before"] = [{"chunk_id": one.id, "text": one.text} for one in passage.before]
             hit["after"] = [{"chunk_id": one.id, "text": one.text} for one in passage.after]

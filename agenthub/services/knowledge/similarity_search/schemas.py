@@ -56,14 +56,14 @@ class Search(Schema):
     per_document: int | None = Field(default=None, ge=1, le=100, description="at most so many hits of one document")
     group: bool = Field(default=False, description="also list the documents of the hits, best first")
     highlight: bool = Field(default=False, description="where the query's words stand in each text, and its best sentence")
-    exact_faqs: bool = Field(default=False, description="put the FAQ that asks this very question first")
+    exact_faqs: bool = Field(default=True, description="put the FAQ that asks the query's very question first, if there is one")
     rerank: bool = Field(default=False, description="let the reranking endpoint order the hits; 409 where none is configured")
 
     @property
     def refines(self) -> bool:
         """Whether more is wanted than hits as they are found."""
         chosen = self.diversity is not None or self.per_document is not None or self.neighbours
-        return bool(chosen or self.group or self.highlight or self.exact_faqs or self.rerank)
+        return bool(chosen or self.group or self.highlight or self.rerank)
 
 
 class NeighbourOut(Schema):
@@ -102,7 +102,7 @@ class HitOut(Schema):
     metadata: dict[str, Any] | None = None
     semantic_score: float | None = None
     keyword_score: float | None = None
-    exact: bool | None = Field(default=None, description="it is the FAQ that asks this very question")
+    exact: bool | None = Field(default=None, description="true: it is the FAQ that asks this very question")
     before: tuple[NeighbourOut, ...] | None = None
     after: tuple[NeighbourOut, ...] | None = None
     highlights: HighlightsOut | None = None
