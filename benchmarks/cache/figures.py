@@ -84,7 +84,7 @@ def searches(on: Replica, off: Replica, workload: Workload, rounds: int, seconds
     for number in range(rounds + 1):  # the first one warms up and isn't counted
         for kind in ("semantic", "hybrid"):
             for shape, bodies in _bodies(on.scratch, workload, kind, seconds, number).items():
-                for name, replica in (("on", on), ("off", off)):
+                for name, replica in (("on", on), ("off", off))[:: 1 if number % 2 else -1]:
                     load = Load("single", CONNECTIONS, seconds if number else WARM_UP_SECONDS)
                     rate = run_wrk(replica.port, replica.token, f"{replica.base}/search", bodies, load)
                     if number:
