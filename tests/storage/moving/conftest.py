@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from agenthub.storage.moving.copying import Move
 from agenthub.storage.moving.filling import End
 from agenthub.storage.moving.tables import MOVES
 from agenthub.storage.schema import create_tables
+from tests.contracts.storage.conftest import opened
 from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, MOMENT, THINGS, thing
 from tests.servers.postgresql import create_database
 
@@ -23,16 +24,23 @@ Make = Callable[..., Storage]
 
 
 @pytest.fixture
-def make(open_url: Open, postgresql_url: str, tmp_path: Path) -> Make:
+def make(request: pytest.FixtureRequest, open_url: Open, postgresql_url: str, tmp_path: Path) -> Iterator[Make]:
     """Makes an empty storage of a kind."""
+    closing: list[Storage] = []
 
     def made(kind: str, name: str = "rows") -> Storage:
+        if kind == "bigquery":
+            closing.append(opened(request.getfixturevalue("bigquery_url")))
+            create_tables(closing[-1], [*EVERYTHING, MOVES])
+            return closing[-1]
         url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/{name}.db"}.get(kind) or create_database(postgresql_url)
         storage = open_url(url)
         create_tables(storage, [*EVERYTHING, MOVES])
         return storage
 
-    return made
+    yield made
+    for storage in closing:
+        storage.close()
 
 
 def moving(source: Storage, target: Storage) -> Move:

@@ -46,6 +46,18 @@ def test_rows_are_the_same_after_every_hop(make: Make) -> None:
         assert [r for p in pages(storages[-1], table) for r in p] == [r for p in pages(storages[0], table) for r in p]
 
 
+def test_rows_are_the_same_by_way_of_bigquery(make: Make) -> None:
+    storages = [make("sqlite", "first"), make("postgresql"), make("bigquery"), make("sqlite", "last")]
+    populate(storages[0], 120)
+    expected = content(storages[0])
+    for source, target in pairwise(storages):
+        move = moving(source, target)
+        move.copy(follow=False)
+        assert move.compare().differing == ()
+        move.finish()
+        assert content(target) == expected
+
+
 def test_only_an_empty_target_is_filled(make: Make) -> None:
     source, target = make("memory"), make("sqlite")
     populate(source, 3)
