@@ -36,10 +36,11 @@ def test_a_paused_storage_reads_and_does_not_write(storage: Storage) -> None:
 
 
 def test_a_pause_ends_by_itself(storage: Storage) -> None:
-    paused = pause_writes(storage, read_gate(storage), 0.3, "briefly")
+    seconds = 10.0 if storage.backend == "bigquery" else 0.3  # longer than a commit takes
+    paused = pause_writes(storage, read_gate(storage), seconds, "briefly")
     with pytest.raises(WritesPaused):
         storage.commit([Insert(THINGS, thing("k"))])
-    time.sleep(0.4)
+    time.sleep(seconds + 0.1)
     storage.commit([Insert(THINGS, thing("k"))])
     with pytest.raises(VersionConflict):
         storage.commit([held(paused.token), Insert(THINGS, thing("l"))])
@@ -94,7 +95,7 @@ def test_no_commit_takes_effect_after_the_gate_was_turned(storage: Storage) -> N
         ends.set()
         for writer in writers:
             writer.result()
-    assert there == storage.count(THINGS, EVERY_TENANT) == len(acknowledged) > 4
+    assert there == storage.count(THINGS, EVERY_TENANT) == len(acknowledged) >= 4
 
 
 def test_followed_changes_are_noted_in_their_commit(storage: Storage) -> None:
