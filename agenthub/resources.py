@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 
 from agenthub.core.clock import Clock, SystemClock
-from agenthub.core.errors import CacheUnavailable
+from agenthub.core.errors import CacheUnavailable, SettingsError
 from agenthub.core.observe import Observer
+from agenthub.rag.configuration import MilvusSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
 from agenthub.repositories.platform.deployment_secrets import CACHE, deployment_secret
@@ -175,7 +177,9 @@ class Resources:
         return make(self.settings.volume_path, mapping=rag.mapping, free_space_floor_bytes=rag.free_space_floor_bytes)
 
     def _open_knowledge(self) -> Any:
-        return _call("agenthub.rag.engine:KnowledgeEngine", self.volume, self.settings.rag, self.observer)
+        milvus = self.settings.milvus
+        segments = None if milvus is None else _call("agenthub.rag.milvus.segments:MilvusSegments", self.volume, self.settings.rag, milvus)
+        return _call("agenthub.rag.engine:KnowledgeEngine", self.volume, self.settings.rag, self.observer, segments)
 
     def _open_upkeep(self) -> Any:
         module = "agenthub.repositories.knowledge.upkeep"
@@ -233,6 +237,10 @@ class Resources:
         report = self.volume.self_test()
         return {"kind": report.kind, "mapped": report.mapped, "free_bytes": report.free_bytes, "total_bytes": report.total_bytes}
 
+    def check_vectors(self) -> Mapping[str, Any]:
+        """The vector engine's server answers."""
+        return self.knowledge.segments.self_test()
+
     def check_cache(self) -> Mapping[str, Any]:
         """Each cache server takes, keeps and gives; what it holds. Raises: CacheUnavailable, naming the servers that don't."""
         failing = [f"{server.address}: {server.reason}" for server in self.cache.check() if not server.ok]
@@ -265,11 +273,23 @@ def _call(target: str, *arguments: Any) -> Any:
     return _found(target)(*arguments)
 
 
+def _require_client(milvus: MilvusSettings | None) -> None:
+    """Return if what speaks to the vector engine is installed. Raises: SettingsError."""
+    wanted = [] if milvus is None else ["pymilvus", "milvus_lite"] if milvus.lite else ["pymilvus"]
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            [f"VECTOR_STORE_URL needs {' and '.join(missing)}, not installed here: pip install --no-deps -r requirements-milvus.txt"]
+        )
+
+
 def open_resources(settings: Settings, app: Flask, observer: Observer, needs: frozenset[Need] = _ALL) -> Resources:
     """The resources of a process, its storage reached and its schema one this release can serve (SQLite is migrated).
 
     Raises: SettingsError or StorageUnavailable, saying what to do, when it can't start so.
     """
+    if "knowledge" in needs:
+        _require_client(settings.milvus)
     storage: Storage = _call("agenthub.storage.open:open_storage", settings.storage, app)
     resources = Resources(settings, storage, observer, needs=needs)
     try:

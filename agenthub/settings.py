@@ -14,7 +14,7 @@ from agenthub.cache.configuration import PROTOCOLS, CacheSettings, MemcachedSett
 from agenthub.core.errors import SettingsError
 from agenthub.fetching.configuration import FetchSettings, Network, parse_networks
 from agenthub.llm.configuration import MAX_TOKENS, LlmSettings
-from agenthub.rag.configuration import RagSettings, RerankSettings
+from agenthub.rag.configuration import MilvusSettings, RagSettings, RerankSettings, parse_vector_url
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.storage.configuration import BigQuerySettings, StorageSettings, bigquery_storage, parse_database_url
@@ -94,6 +94,8 @@ class Settings:
     storage: StorageSettings
     cache: CacheSettings
     volume_path: Path
+    milvus: MilvusSettings | None
+    """Where chunks and vectors are; None: on the volume."""
     rag: RagSettings
     parsing: ParsingLimits
     fetching: FetchSettings
@@ -128,6 +130,7 @@ class Settings:
             storage=storage,
             cache=_cache(reader),
             volume_path=reader.path("VECTOR_STORE_BASE_PATH"),
+            milvus=_milvus(reader, web.process_count),
             rag=RagSettings(segment_cache_bytes=reader.number("AGENTHUB_SEGMENT_CACHE_BYTES", 0, 2**40)),
             parsing=ParsingLimits(file_bytes=web.max_body_bytes),
             fetching=_fetching(reader, web.max_body_bytes),
@@ -284,6 +287,22 @@ def _memcached(reader: _Reader, ca_file: str | None) -> MemcachedSettings | None
     none: tuple[tuple[str, int], ...] = ()
     servers = reader.attempt(lambda: parse_servers(text), none)
     return MemcachedSettings(servers, username, password, protocol, tls, ca_file if tls else None)
+
+
+def _milvus(reader: _Reader, process_count: int) -> MilvusSettings | None:
+    url, token = reader.optional("VECTOR_STORE_URL"), reader.optional("VECTOR_STORE_TOKEN")
+    seconds = reader.number("VECTOR_STORE_TIMEOUT_SECONDS", 1, 300)
+    if url is None:
+        if token:
+            reader.problems.append("VECTOR_STORE_TOKEN is set without VECTOR_STORE_URL: say which server it is for")
+        return None
+    settings = replace(reader.attempt(lambda: parse_vector_url(url), MilvusSettings("http://")), token=token, timeout_seconds=seconds)
+    if settings.lite and process_count > 1:
+        reader.problems.append(
+            "VECTOR_STORE_URL names a file of Milvus Lite, which one process can open: set WEB_CONCURRENCY=1 to try it, "
+            "or give the URL of a Milvus server"
+        )
+    return settings
 
 
 def _embedding(reader: _Reader) -> EmbeddingSettings:

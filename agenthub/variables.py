@@ -28,6 +28,13 @@ VARIABLES: Final = (
     Variable("AGENTHUB_BIGQUERY_MAX_BYTES", "10737418240", "The most that one BigQuery statement may bill"),
     Variable("VECTOR_STORE_BASE_PATH", "data/knowledge", "The folder or mounted bucket for documents, vectors and indexes"),
     Variable(
+        "VECTOR_STORE_URL",
+        "",
+        "Chunks and vectors in Milvus: http://host:19530, or a path ending in .db for Milvus Lite. Unset: on the volume",
+    ),
+    Variable("VECTOR_STORE_TOKEN", "", "What that Milvus asks for: user:password or an API key", True),
+    Variable("VECTOR_STORE_TIMEOUT_SECONDS", "10", "How long one question to Milvus may take"),
+    Variable(
         "MEMCACHED_SERVERS",
         "",
         "A cache shared by all processes: memcached servers, host:port,host:port. Unset: each process its own",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Turn requirements.in and requirements-dev.in into fully pinned, fully hashed files. Pass --upgrade to move to newer versions.
+# Turn requirements.in, requirements-dev.in and requirements-milvus.in into fully pinned, fully hashed files. Pass --upgrade to move to newer versions.
 #
 # Runs on Python 3.11, the lowest version we support, and with no pip configuration: hashes then come from PyPI for the wheels
 # of every platform and Python, not from a file that happens to lie on this machine.
@@ -22,8 +22,9 @@ compile() {
 }
 compile requirements "$@"
 compile requirements-dev "$@"
+compile requirements-milvus "$@"
 
-if grep -nE '^(--|-f|-i)|file://|https?://' requirements.txt requirements-dev.txt; then
+if grep -nE '^(--|-f|-i)|file://|https?://' requirements.txt requirements-dev.txt requirements-milvus.txt; then
     echo "lock: a host or an option leaked into the locks (see above)" >&2
     exit 1
 fi

@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from agenthub.factory import create_app
 from agenthub.settings import Settings
+from tests.rag.samples import milvus_file
 
 OWNER = {"email": "owner@example.com", "password": "correct horse battery staple"}
 
@@ -24,6 +25,11 @@ def make_app(folder: Path, database_url: str = "memory://", **environment: str) 
         "AGENTHUB_LOG_LEVEL": "warning",
     }
     return create_app(Settings.from_env(settings | environment))
+
+
+def in_milvus() -> dict[str, str]:
+    """What an application is told to keep chunks and vectors in this test process's Milvus Lite."""
+    return {"VECTOR_STORE_URL": milvus_file(), "WEB_CONCURRENCY": "1"}
 
 
 class Api:

@@ -118,6 +118,33 @@ def test_wrong_caches_are_refused_by_name(environment: dict[str, str], named: st
     assert "canary" not in text
 
 
+def test_the_vector_engine_is_read() -> None:
+    assert Settings.from_env({}).milvus is None
+    server = Settings.from_env({"VECTOR_STORE_URL": "http://milvus:19530", "VECTOR_STORE_TOKEN": "root:Milvus"}).milvus
+    assert server is not None
+    assert (server.url, server.token, server.lite, server.timeout_seconds) == ("http://milvus:19530", "root:Milvus", False, 10)
+    lite = Settings.from_env({"VECTOR_STORE_URL": "data/vectors.db", "WEB_CONCURRENCY": "1"}).milvus
+    assert lite is not None
+    assert (lite.url, lite.lite) == (str(Path("data/vectors.db").absolute()), True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"VECTOR_STORE_URL": "vectors.db"}, "WEB_CONCURRENCY=1"),
+        ({"VECTOR_STORE_URL": "milvus:19530"}, "http://HOST:19530"),
+        ({"VECTOR_STORE_URL": "tcp://milvus:19530"}, "unknown scheme tcp"),
+        ({"VECTOR_STORE_URL": "http://u:canary@milvus"}, "VECTOR_STORE_TOKEN"),
+        ({"VECTOR_STORE_TOKEN": "canary"}, "VECTOR_STORE_URL"),
+        ({"VECTOR_STORE_URL": "http://h", "VECTOR_STORE_TIMEOUT_SECONDS": "0"}, "VECTOR_STORE_TIMEOUT_SECONDS"),
+    ],
+)
+def test_wrong_vector_engines_are_refused_by_name(environment: dict[str, str], named: str) -> None:
+    text = problems_of(environment)
+    assert named in text
+    assert "canary" not in text
+
+
 def test_no_secret_is_shown() -> None:
     settings = Settings.from_env(
         {
@@ -132,6 +159,8 @@ def test_no_secret_is_shown() -> None:
             "MEMCACHED_USERNAME": "u",
             "MEMCACHED_PASSWORD": "canary-five",
             "AGENTHUB_CACHE_KEY": "canary-six-long-enough",
+            "VECTOR_STORE_URL": "https://h:19530",
+            "VECTOR_STORE_TOKEN": "u:canary-seven",
         }
     )
     assert "canary" not in repr(settings)

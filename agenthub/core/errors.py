@@ -99,6 +99,10 @@ class ModelMismatch(Conflict):
     """Vectors of one model signature were offered to a knowledge base pinned to another."""
 
 
+class WrongVectorEngine(Conflict):
+    """A knowledge base is kept by another vector engine than the one this process was told to use; a bundle moves it."""
+
+
 class OperationReused(Conflict):
     """An Idempotency-Key was used before with a different request."""
 
@@ -129,6 +133,10 @@ class MissingFile(VolumeUnavailable):
 
 class CorruptFile(VolumeUnavailable):
     """A file's length or hash is not what its reference says. It was not used."""
+
+
+class VectorEngineUnavailable(AgentHubError):
+    """The vector engine's server can't be reached, or doesn't answer in time; nothing that was visible changed."""
 
 
 class ProviderFailure(AgentHubError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import orjson
@@ -74,6 +74,25 @@ def decode_chunk(line: bytes) -> Chunk:
         raise CorruptFile("a line of a chunk file is not a chunk") from error
 
 
+class Lines(Protocol):
+    """The lines of a segment's chunks, wherever they are. Raises: what reading there raises."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def read(self, rows: Sequence[int]) -> list[bytes]:
+        """The lines of these rows, in the order they are asked for."""
+
+    def __getitem__(self, row: int) -> bytes:
+        """The line of a row, without its end."""
+
+    def chunk(self, row: int) -> Chunk:
+        """The chunk of a row."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks in order."""
+
+
 class ChunkLines:
     """The lines of a chunk file; reading one touches only its bytes."""
 
@@ -93,6 +112,10 @@ class ChunkLines:
     def __getitem__(self, row: int) -> bytes:
         """The line of a row, without its end."""
         return bytes(self._data[self._bounds[row] : self._bounds[row + 1] - 1])
+
+    def read(self, rows: Sequence[int]) -> list[bytes]:
+        """The lines of these rows, in the order they are asked for."""
+        return [self[row] for row in rows]
 
     def chunk(self, row: int) -> Chunk:
         """The chunk of a row."""

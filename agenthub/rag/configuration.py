@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from agenthub.core.errors import InvalidInput
+from agenthub.core.errors import InvalidInput, SettingsError
 
 Mapping = Literal["auto", "always", "never"]
 MIB: Final = 1024 * 1024
+_FORMS: Final = "write http://HOST:19530 (https://… for TLS) for a server, or a path that ends in .db for a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,37 @@ class RerankSettings:
     timeout_seconds: float = 10.0
     pause_failures: int = 5
     pause_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusSettings:
+    """The Milvus that keeps chunks and vectors: a server by its URL, or the file of a Milvus Lite in this very process.
+
+    `token` is an API key or `user:password`. Every call ends within `timeout_seconds`.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    timeout_seconds: float = 10.0
+
+    @property
+    def lite(self) -> bool:
+        """Whether it is a file: one process's alone."""
+        return "://" not in self.url
+
+
+def parse_vector_url(url: str) -> MilvusSettings:
+    """The settings of a `VECTOR_STORE_URL`, other fields at their defaults.
+
+    Raises: SettingsError, saying what to write instead.
+    """
+    if "://" not in url:
+        if url.endswith(".db"):
+            return MilvusSettings(str(Path(url).expanduser().absolute()))
+        raise SettingsError([f"VECTOR_STORE_URL is neither a URL nor a file of Milvus Lite: {_FORMS}"])
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError([f"VECTOR_STORE_URL has the unknown scheme {parts.scheme}: {_FORMS}"])
+    if parts.username or parts.password or parts.query:
+        raise SettingsError(["VECTOR_STORE_URL holds credentials or parameters: put the key, or user:password, into VECTOR_STORE_TOKEN"])
+    return MilvusSettings(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -13,20 +13,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agenthub.core.errors import VolumeUnavailable
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.core.observe import Observer, Unobserved
 from agenthub.rag.configuration import RagSettings
+from agenthub.rag.contract import Segments
 from agenthub.rag.joining import Joining
 from agenthub.rag.kept import Kept
 from agenthub.rag.manifest import Manifest
-from agenthub.rag.opened import OpenSegment, open_segment
+from agenthub.rag.on_volume import VolumeSegments
+from agenthub.rag.opened import OpenSegment
 from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.searcher import Searcher
-from agenthub.rag.segment import Chunk, SegmentEntry, read_header, write_segment
+from agenthub.rag.segment import Chunk, SegmentEntry
 from agenthub.rag.tombstones import Graveyard, Tombstone
-from agenthub.rag.verifying import verify_snapshot
+from agenthub.rag.verifying import check_manifest
 from agenthub.rag.views import SegmentView
 from agenthub.rag.volume import Volume
 
@@ -39,14 +40,18 @@ _TURNS: Final = 64
 
 
 class KnowledgeEngine:
-    """All knowledge bases on one volume. Touches nothing until used, so it may be made before a fork; safe to share between threads."""
+    """All knowledge bases. Touches nothing until used, so it may be made before a fork; safe to share between threads.
 
-    def __init__(self, volume: Volume, settings: RagSettings, observer: Observer | None = None) -> None:
+    Manifests and uploaded files are on the volume. `segments` says where chunks and vectors are: on the volume too if not told.
+    """
+
+    def __init__(self, volume: Volume, settings: RagSettings, observer: Observer | None = None, segments: Segments | None = None) -> None:
         self.volume = volume
+        self.segments: Segments = segments or VolumeSegments(volume, settings)
         self._settings = settings
         self._observer: Observer = observer or Unobserved()
         self._manifests: Kept[str, Manifest] = Kept(settings.manifest_cache_count, lambda _: 1)
-        self._segments: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
+        self._opened: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
         self._joining = Joining()
         self._turns = tuple(threading.Lock() for _ in range(_TURNS))
         self._searchers: Kept[_SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
@@ -73,16 +78,13 @@ class KnowledgeEngine:
     ) -> SegmentEntry:
         """Write a new segment, durable when this returns and unseen until a committed manifest lists it.
 
-        Raises: InvalidInput naming the item (`items[3].vector`) or `language`; VolumeFull; VolumeUnavailable.
+        Raises: as `Segments.write`.
         """
-        return write_segment(self.volume, kb_id, chunks, vectors, signature=signature, language=language)
+        return self.segments.write(kb_id, chunks, vectors, signature=signature, language=language)
 
     def discard_segment(self, kb_id: str, entry: SegmentEntry) -> None:
-        """Remove the files of a segment that was never published, as far as possible."""
-        files: list[FileRef] = []
-        with suppress(VolumeUnavailable):
-            files = list(read_header(self.volume, kb_id, entry).files.values())
-        self.volume.discard(kb_id, [*files, entry.header])
+        """Remove a segment that was never published, as far as possible."""
+        self.segments.discard(kb_id, entry)
 
     def put_manifest(self, kb_id: str, manifest: Manifest) -> Pointer:
         """Write a manifest under a new name; the pointer is what the row has to say to make it current.
@@ -134,21 +136,25 @@ class KnowledgeEngine:
 
     def verify(self, kb_id: str, pointer: Pointer) -> list[str]:
         """What is wrong with this generation's files, read anew in full; empty when nothing is."""
-        return verify_snapshot(self.volume, kb_id, pointer)
+        manifest, found = check_manifest(self.volume, kb_id, pointer)
+        if manifest is not None:
+            found += [one for entry in manifest.segments for one in self.segments.check(kb_id, entry, manifest.signature)]
+        return [str(one) for one in found]
 
     def forget_segments(self, kb_id: str, segment_ids: Collection[str]) -> None:
         """Let go of these segments, and of the searchers that use them, in this process."""
-        doomed = {key for key in self._segments.present() if key.split("/")[0] == kb_id and key.split("/")[1] in segment_ids}
+        doomed = {key for key in self._opened.present() if key.split("/")[0] == kb_id and key.split("/")[1] in segment_ids}
         self._searchers.forget(lambda _, searcher: not doomed.isdisjoint(searcher.segment_keys))
         self._joining.forget(doomed)
-        self._segments.forget(lambda key, _: key in doomed)
+        self._opened.forget(lambda key, _: key in doomed)
 
     def close(self) -> None:
         """Let go of everything that was opened. The engine can go on being used."""
         self._searchers.forget(lambda *_: True)
         self._joining.close()
-        self._segments.forget(lambda *_: True)
+        self._opened.forget(lambda *_: True)
         self._manifests.forget(lambda *_: True)
+        self.segments.close()
 
     def _read_manifest(self, kb_id: str, pointer: Pointer) -> Manifest:
         return Manifest.decode(self.volume.read(kb_id, pointer.file), kb_id, pointer)
@@ -161,11 +167,11 @@ class KnowledgeEngine:
         for entry in manifest.segments:
             start = views[-1].start + views[-1].segment.count if views else 0
             key = f"{kb_id}/{entry.id}/{entry.header.sha256}"
-            segment = self._segments.get(key, partial(open_segment, self.volume, kb_id, entry, manifest.signature, self._observer))
+            segment = self._opened.get(key, partial(self.segments.open, kb_id, entry, manifest.signature, self._observer))
             views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
         self._forget_older(kb_id, pointer)
         self._observer.time("vector_search", time.perf_counter() - started, phase="open")
-        return Searcher(pointer.generation, views, self._settings, self._observer, self._joining)
+        return Searcher(pointer.generation, views, self.segments, self._observer, self._joining)
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
         """Beside the new generation keep one older searcher: requests under way may still ask for that."""

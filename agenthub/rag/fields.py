@@ -51,6 +51,13 @@ class Fields:
             raise self._wrong(name)
         return value
 
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers from 0 up."""
+        value = self._value.get(name)
+        if not isinstance(value, list) or any(not isinstance(one, int) or isinstance(one, bool) or one < 0 for one in value):
+            raise self._wrong(name)
+        return tuple(value)
+
     def sha256(self, name: str) -> str:
         """A hash in hexadecimal."""
         value = self.text(name)

@@ -6,20 +6,18 @@ a delete committed meanwhile is newer than that and goes on hiding what it hid (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agenthub.core.failpoints import failpoint
-from agenthub.rag.chunks import Chunk, ChunkLines
+from agenthub.rag.chunks import Chunk
+from agenthub.rag.contract import Segments
 from agenthub.rag.manifest import Manifest, SegmentEntry, Span
-from agenthub.rag.segment import CHUNKS, VECTORS, read_header, write_segment
-from agenthub.rag.tombstones import Tombstone
-from agenthub.rag.vectors import decode_vectors
-from agenthub.rag.volume import Volume
+from agenthub.rag.references import Tombstone
+from agenthub.rag.vectors import Vectors
 
 TIER_FACTOR: Final = 8
 """So many segments of one tier become one of the next: every chunk is written about once per tier."""
@@ -172,26 +170,26 @@ class Rewriting:
 
 
 def rewrite_segments(
-    volume: Volume, kb_id: str, inputs: Sequence[SegmentEntry], burials: Burials, *, signature: str, language: str
+    segments: Segments, kb_id: str, inputs: Sequence[SegmentEntry], burials: Burials, *, signature: str, language: str
 ) -> SegmentEntry | None:
     """Write the visible chunks of the inputs, in their order, as one new segment; None when none is visible.
 
-    Raises: MissingFile when an input is gone, so the row names a newer generation; CorruptFile; VolumeFull; VolumeUnavailable.
+    Raises: MissingFile when an input is gone, so the row names a newer generation; CorruptFile; VolumeFull; VolumeUnavailable;
+    VectorEngineUnavailable.
     """
     chunks: list[Chunk] = []
-    vectors: list[NDArray[np.float32]] = []
+    vectors: list[Vectors] = []
     for entry in inputs:
-        found, rows = visible_rows(volume, kb_id, entry, burials)
-        chunks += found
-        vectors.append(rows)
-        del rows  # or the last part stays in memory to the end
+        for found, rows in visible_rows(segments, kb_id, entry, burials):
+            chunks += found
+            vectors.append(rows)
     failpoint("merge.read")
     if not chunks:
         return None
-    return write_segment(volume, kb_id, chunks, _joined(vectors), signature=signature, language=language)
+    return segments.write(kb_id, chunks, _joined(vectors), signature=signature, language=language)
 
 
-def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _joined(parts: list[Vectors]) -> Vectors:
     """The parts as one array. They are given up one by one, so that all vectors are in memory once and not twice."""
     whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
     end = len(whole)
@@ -202,13 +200,12 @@ def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return whole
 
 
-def visible_rows(volume: Volume, kb_id: str, entry: SegmentEntry, burials: Burials) -> tuple[list[Chunk], NDArray[np.float32]]:
-    """The chunks of a segment that the burials leave visible, with their vectors.
+def visible_rows(segments: Segments, kb_id: str, entry: SegmentEntry, burials: Burials) -> Iterator[tuple[list[Chunk], Vectors]]:
+    """The chunks of a segment that the burials leave visible with their vectors, some at a time.
 
-    Raises: as `rewrite_segments`.
+    Raises: as `Segments.rows`.
     """
-    header = read_header(volume, kb_id, entry)
-    lines = ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count)
-    vectors = decode_vectors(volume.load(kb_id, header.files[VECTORS]), header.chunk_count, header.dimension)
-    rows = [(row, chunk) for row, chunk in enumerate(lines.chunks()) if not burials.hide(chunk, entry.covers_generation)]
-    return [chunk for _, chunk in rows], vectors[[row for row, _ in rows]]
+    for part in segments.rows(kb_id, entry):
+        places = [place for place, chunk in enumerate(part.chunks) if not burials.hide(chunk, entry.covers_generation)]
+        if places:
+            yield [part.chunks[place] for place in places], part.vectors[places]

@@ -18,8 +18,11 @@ from typing import IO, Any, Final, cast
 
 from agenthub.core.errors import CorruptFile, MalformedInput, MissingFile, VolumeFull, VolumeUnavailable
 from agenthub.core.json import dumps, loads
+from agenthub.rag.configuration import RagSettings
+from agenthub.rag.contract import Segments
 from agenthub.rag.manifest import SegmentEntry
 from agenthub.rag.merging import Burials, rewrite_segments
+from agenthub.rag.on_volume import VolumeSegments
 from agenthub.rag.references import FileRef, Tombstone
 from agenthub.rag.volume import Volume
 
@@ -36,14 +39,15 @@ _ERRORS: Final[Mapping[str, type[VolumeUnavailable]]] = {
 
 
 def rewrite_apart(
-    volume: Volume, kb_id: str, inputs: Sequence[SegmentEntry], burials: Burials, *, signature: str, language: str
+    segments: Segments, kb_id: str, inputs: Sequence[SegmentEntry], burials: Burials, *, signature: str, language: str
 ) -> SegmentEntry | None:
-    """As `rewrite_segments`, in a process of its own where that pays.
+    """As `rewrite_segments`, in a process of its own where that pays: for many chunks on a plain volume.
 
     Raises: as `rewrite_segments`.
     """
-    if sum(entry.chunk_count for entry in inputs) < APART_CHUNKS or not volume.plain:
-        return rewrite_segments(volume, kb_id, inputs, burials, signature=signature, language=language)
+    volume = segments.volume if isinstance(segments, VolumeSegments) else None
+    if sum(entry.chunk_count for entry in inputs) < APART_CHUNKS or volume is None or not volume.plain:
+        return rewrite_segments(segments, kb_id, inputs, burials, signature=signature, language=language)
     request = {
         "root": str(volume.root.absolute()),
         "floor_bytes": volume.floor_bytes,
@@ -108,10 +112,11 @@ def _end_with_parent() -> None:
 
 def _done(request: Mapping[str, Any]) -> dict[str, Any]:
     volume = Volume(Path(request["root"]), free_space_floor_bytes=request["floor_bytes"])
+    segments = VolumeSegments(volume, RagSettings())
     inputs = [_entry(fields) for fields in request["inputs"]]
     burials = Burials([Tombstone(**one) for one in request["tombstones"]])
     try:
-        entry = rewrite_segments(volume, request["kb_id"], inputs, burials, signature=request["signature"], language=request["language"])
+        entry = rewrite_segments(segments, request["kb_id"], inputs, burials, signature=request["signature"], language=request["language"])
     except VolumeUnavailable as error:
         return {"error": type(error).__name__, "message": error.message}
     return {"entry": None if entry is None else asdict(entry)}

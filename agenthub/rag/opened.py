@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile, ModelMismatch, VolumeUnavailable
 from agenthub.core.observe import Observer
-from agenthub.rag.chunks import ChunkLines
+from agenthub.rag.chunks import ChunkLines, Lines
 from agenthub.rag.columns import Columns
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.segment import CHUNKS, FILTERS, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, analyzer_of, read_header
@@ -48,11 +48,14 @@ class Deferred(Generic[T]):
 
 @dataclass(frozen=True)  # without slots, so that what is made when first asked for can be kept
 class OpenSegment:
-    """An immutable segment in memory. Row `r` means the same in all parts; keywords are read when first searched for."""
+    """An immutable segment in memory. Row `r` means the same in all parts; keywords are read when first searched for.
+
+    `index` is None where another process has it.
+    """
 
     header: SegmentHeader
-    index: VectorIndex
-    lines: ChunkLines
+    index: VectorIndex | None
+    lines: Lines
     words: Deferred[KeywordIndex]
     columns: Columns
     size_bytes: int
@@ -80,34 +83,51 @@ def open_segment(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str
     """The segment, every file used having the hash its header says.
 
     A derived file that is damaged or missing is made again in memory from the chunks and vectors.
-    Raises: MissingFile; CorruptFile for chunks or vectors; ModelMismatch when it was made with another model signature.
+    Raises: MissingFile; CorruptFile for chunks or vectors; ModelMismatch when it was made with another model signature;
+    WrongVectorEngine when its chunks and vectors are not on the volume.
+    """
+    header = fitting_header(volume, kb_id, entry, signature).of_volume()
+    opening = Opening(volume, kb_id, header, ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count), observer)
+    return opening.segment(opening.index())
+
+
+def fitting_header(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str) -> SegmentHeader:
+    """The header of a segment of this model.
+
+    Raises: MissingFile; CorruptFile; ModelMismatch when it was made with another model signature; VolumeUnavailable.
     """
     header = read_header(volume, kb_id, entry)
     if header.signature != signature:
         raise ModelMismatch(f"the segment {entry.id} was made with {header.signature!r}, not {signature!r}")
     if header.dimension not in _DIMENSIONS:
         raise CorruptFile(f"{entry.header.name} has an impossible dimension")
-    return _Opening(volume, kb_id, header, observer).segment()
+    return header
 
 
-class _Opening:
+class Opening:
     """One segment being opened."""
 
-    def __init__(self, volume: Volume, kb_id: str, header: SegmentHeader, observer: Observer) -> None:
+    def __init__(self, volume: Volume, kb_id: str, header: SegmentHeader, lines: Lines, observer: Observer) -> None:
         self._volume = volume
         self._kb_id = kb_id
         self._header = header
         self._observer = observer
-        self._lines = ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count)
+        self._lines = lines
 
-    def segment(self) -> OpenSegment:
-        index = self._derived(INDEX, self._index, self._rebuilt_index)
-        words = Deferred(lambda: self._derived(KEYWORDS, self._keywords, lambda: _indexed(self._lines, self._header.language)))
+    def index(self) -> VectorIndex:
+        """The index of its vectors, from its file or made again."""
+        return self._derived(INDEX, self._index, self._rebuilt_index)
+
+    def segment(self, index: VectorIndex | None) -> OpenSegment:
+        """The segment with this index (None: another process has it)."""
+        header = self._header
+        words = Deferred(lambda: self._derived(KEYWORDS, self._keywords, lambda: _indexed(self._lines, header.language)))
         columns = self._derived(FILTERS, self._columns, lambda: Columns.of(self._lines.chunks()))
         # Mapped pages are the system's, which takes them back when it needs them; numbers for each row are ours in any case.
-        parts = index.size_bytes + sum(self._header.files[name].length_bytes for name in (CHUNKS, KEYWORDS, FILTERS))
-        size_bytes = (0 if self._volume.mapped else parts) + 12 * self._header.chunk_count + _OBJECTS_BYTES
-        return OpenSegment(self._header, index, self._lines, words, columns, size_bytes)
+        files = sum(header.files[name].length_bytes for name in (CHUNKS, KEYWORDS, FILTERS) if name in header.files)
+        parts = files + (0 if index is None else index.size_bytes)
+        size_bytes = (0 if self._volume.mapped else parts) + 12 * header.chunk_count + _OBJECTS_BYTES
+        return OpenSegment(header, index, self._lines, words, columns, size_bytes)
 
     def _derived(self, name: str, read: Callable[[], T], rebuild: Callable[[], T]) -> T:
         try:
@@ -142,5 +162,5 @@ class _Opening:
         return Columns.decode(self._volume.load(self._kb_id, self._header.files[FILTERS]), self._header.chunk_count)
 
 
-def _indexed(lines: ChunkLines, language: str) -> KeywordIndex:
+def _indexed(lines: Lines, language: str) -> KeywordIndex:
     return KeywordIndex.of((chunk.searched_text for chunk in lines.chunks()), analyzer_of(language))

@@ -51,8 +51,10 @@ class Live:
 
     @property
     def index(self) -> VectorIndex:
-        """The index of its rows."""
-        return self.view.segment.index
+        """The index of its rows, which is in this process."""
+        index = self.view.segment.index
+        assert index is not None, "a segment of another adapter"
+        return index
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from agenthub.core.errors import InvalidInput
 from agenthub.core.observe import Observer
 from agenthub.rag.choosing import Chosen
 from agenthub.rag.chunks import Chunk, decode_chunk, id_hashes
-from agenthub.rag.configuration import RagSettings
+from agenthub.rag.contract import Finding
 from agenthub.rag.filters import FilterNode
 from agenthub.rag.fusion import FUSION_DEPTH, fuse
 from agenthub.rag.joining import Joining, Neighbours, Run
@@ -26,8 +26,9 @@ from agenthub.rag.kept import Kept
 from agenthub.rag.keyword_ranking import KeywordPart, KeywordRanking
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.matching import wanted_rows
+from agenthub.rag.opened import OpenSegment
 from agenthub.rag.query_text import Asked, QueryText
-from agenthub.rag.ranking import Live, LiveRun, Ranked, best, nearest, together
+from agenthub.rag.ranking import Live, Ranked, best
 from agenthub.rag.segment import analyzer_of
 from agenthub.rag.selecting import selected_rows
 from agenthub.rag.vectors import unit_vector
@@ -113,7 +114,7 @@ class _Found:
 class Searcher:
     """Search and look-ups in one generation. Safe to share between threads."""
 
-    def __init__(self, generation: int, views: Sequence[SegmentView], settings: RagSettings, observer: Observer, joining: Joining) -> None:
+    def __init__(self, generation: int, views: Sequence[SegmentView], finding: Finding, observer: Observer, joining: Joining) -> None:
         self.generation = generation
         self.chunk_count = sum(view.visible_count for view in views)
         self._views = tuple(view for view in views if view.visible_count)
@@ -121,7 +122,7 @@ class Searcher:
         self._starts = [view.start for view in views]
         self._choices: Kept[str, list[Live]] = Kept(_CHOICES_BYTES, lambda live: sum(one.chosen.size_bytes for one in live if one.chosen))
         self._known_fields: dict[str, bool] = {}
-        self._settings = settings
+        self._finding = finding
         self._observer = observer
         self._neighbours = Neighbours(self._views, joining)
 
@@ -149,15 +150,15 @@ class Searcher:
             for numbers in _alike(requests, asked).values():
                 self._search_alike([(number, requests[number]) for number in numbers], asked, runs, found)
         with self._timed("fetch"):
-            return [[self._hit(one) for one in ones] for ones in found]
+            return self._hits(found)
 
     def find_chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
         """Those of the chunks that are visible, by id."""
-        return {chunk.id: chunk for _, chunk in self._chunks_of(ids)}
+        return {chunk.id: chunk for chunk in self._chunks_of(ids)}
 
     def existing(self, ids: Iterable[str]) -> set[str]:
         """Which of these chunks are visible."""
-        return {chunk.id for _, chunk in self._chunks_of(list(ids))}
+        return {chunk.id for chunk in self._chunks_of(list(ids))}
 
     def has_field(self, name: str) -> bool:
         """Whether any chunk, visible or not, has this field in its metadata."""
@@ -178,21 +179,23 @@ class Searcher:
 
     def document_chunks(self, document_id: str) -> list[Chunk]:
         """The visible chunks of a document by the number `position` in their metadata, then as they were committed."""
-        found = []
+        places: list[tuple[OpenSegment, int]] = []
         for view in self._views:
             for _, rows in view.segment.columns.document_ids.find(id_hashes([document_id])):
-                chunks = [view.segment.lines.chunk(int(row)) for row in view.visible_rows(rows)]
-                found += [chunk for chunk in chunks if chunk.document_id == document_id]
-        return sorted(found, key=_position)
+                places += [(view.segment, row) for row in view.visible_rows(rows).tolist()]
+        chunks = [decode_chunk(line) for line in self._finding.lines(places)]
+        return sorted((chunk for chunk in chunks if chunk.document_id == document_id), key=_position)
 
-    def _chunks_of(self, ids: Sequence[str]) -> Iterator[tuple[SegmentView, Chunk]]:
-        hashes = id_hashes(ids)
+    def _chunks_of(self, ids: Sequence[str]) -> list[Chunk]:
+        hashes, wanted = id_hashes(ids), []
+        places: list[tuple[OpenSegment, int]] = []
         for view in self._views:
             for place, rows in view.segment.columns.chunk_ids.find(hashes):
-                for row in view.visible_rows(rows):
-                    chunk = view.segment.lines.chunk(int(row))
-                    if chunk.id == ids[place]:
-                        yield view, chunk
+                visible = view.visible_rows(rows).tolist()
+                places += [(view.segment, row) for row in visible]
+                wanted += [ids[place]] * len(visible)
+        chunks = [decode_chunk(line) for line in self._finding.lines(places)]
+        return [chunk for chunk, name in zip(chunks, wanted, strict=True) if chunk.id == name]
 
     # -- searching
 
@@ -214,7 +217,7 @@ class Searcher:
         vectored = [(number, request) for number, request in numbered if _uses_vector(request)]
         if vectored:
             with self._timed("vector"):
-                semantic = self._semantic(vectored, together(live, runs), len(found) > 1)
+                semantic = self._semantic(vectored, live, runs, len(found) > 1)
         for number, request in numbered:
             if not _uses_text(request):
                 found[number] = _ranked(request, semantic.get(number), None)
@@ -242,11 +245,13 @@ class Searcher:
             rows &= view.visible
         return Live(view, Chosen.of(rows))
 
-    def _semantic(self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live | LiveRun], many: bool) -> dict[int, Ranked]:
+    def _semantic(
+        self, numbered: Sequence[tuple[int, SearchRequest]], live: Sequence[Live], runs: Sequence[Run], many: bool
+    ) -> dict[int, Ranked]:
         vectors = [self._query(request, f"vectors[{number}]" if many else "vector") for number, request in numbered]
         queries = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         depth = max(_depth(request) for _, request in numbered)
-        ranked = nearest(live, queries, depth, self._settings.brute_force_fraction)
+        ranked = self._finding.nearest(live, runs, queries, depth)
         return {number: one.head(_depth(request)) for (number, request), one in zip(numbered, ranked, strict=True)}
 
     def _query(self, request: SearchRequest, field: str) -> NDArray[np.float32]:
@@ -269,9 +274,13 @@ class Searcher:
         parts = [KeywordPart(view.segment.keywords, partial(_ordered, view), view.visible, view.start) for view in self._views]
         return KeywordRanking(parts)
 
-    def _hit(self, found: _Found) -> Hit:
-        view = self._all_views[bisect_right(self._starts, found.place) - 1]
-        return Hit(view.segment.lines[found.place - view.start], found.score, found.semantic, found.keyword)
+    def _hits(self, found: Sequence[Sequence[_Found]]) -> list[list[Hit]]:
+        lines = iter(self._finding.lines([self._row(one.place) for ones in found for one in ones]))
+        return [[Hit(next(lines), one.score, one.semantic, one.keyword) for one in ones] for ones in found]
+
+    def _row(self, place: int) -> tuple[OpenSegment, int]:
+        view = self._all_views[bisect_right(self._starts, place) - 1]
+        return view.segment, place - view.start
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agenthub.rag.chunks import IdIndex, id_hashes
+from agenthub.rag.chunks import IdIndex, decode_chunk, id_hashes
 from agenthub.rag.opened import OpenSegment
 from agenthub.rag.references import Tombstone
 
@@ -44,9 +44,7 @@ class _Graves:
 
     def rows(self, segment: OpenSegment, index: IdIndex, covers_generation: int, *, of_document: bool) -> list[NDArray[np.uint32]]:
         newer = np.flatnonzero(self._generations > covers_generation)
-        found = []
-        for place, rows in index.find(self._hashes[newer]):
-            chunk = segment.lines.chunk(int(rows[0]))
-            if (chunk.document_id if of_document else chunk.id) == self._ids[int(newer[place])]:
-                found.append(rows)
-        return found
+        found = list(index.find(self._hashes[newer]))
+        chunks = [decode_chunk(line) for line in segment.lines.read([int(rows[0]) for _, rows in found])]
+        named = [chunk.document_id if of_document else chunk.id for chunk in chunks]
+        return [rows for (place, rows), name in zip(found, named, strict=True) if name == self._ids[int(newer[place])]]

@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agenthub.core.errors import AgentHubError, CorruptFile
-from agenthub.rag.chunks import ChunkLines
+from agenthub.core.errors import AgentHubError, CorruptFile, VolumeUnavailable
+from agenthub.rag.chunks import Chunk, ChunkLines
 from agenthub.rag.columns import Columns
+from agenthub.rag.contract import Damage, DamageKind
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.references import Pointer
 from agenthub.rag.segment import CHUNKS, FILTERS, HEADER, INDEX, KEYWORDS, VECTORS, SegmentEntry, SegmentHeader, read_header
 from agenthub.rag.vector_index import check_index
-from agenthub.rag.vectors import decode_vectors
+from agenthub.rag.vectors import Vectors, decode_vectors
 from agenthub.rag.volume import Volume
 
-__all__ = ["DERIVED", "Damage", "DamageKind", "check_manifest", "check_segment", "verify_snapshot"]
+__all__ = ["Damage", "DamageKind", "HeaderCheck", "check_files", "check_lengths", "check_manifest", "header_of"]
 
-DamageKind = Literal["truth", "derived"]
-"""`truth` can only come from another copy; `derived` is made again from the truth."""
-DERIVED: Final = frozenset({INDEX, KEYWORDS, FILTERS})
 _UNIT_TOLERANCE: Final = 1e-3
 T = TypeVar("T")
-Rows = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Something of a generation that is not what was written. `segment_id` is None for the manifest."""
-
-    kind: DamageKind
-    segment_id: str | None
-    file: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"segment {self.segment_id}: {self.file}: {self.message}" if self.segment_id else f"{self.file}: {self.message}"
-
-
-def verify_snapshot(volume: Volume, kb_id: str, pointer: Pointer) -> list[str]:
-    """What is wrong with the pointer's manifest, its segments and all their files; empty when nothing is."""
-    manifest, found = check_manifest(volume, kb_id, pointer)
-    if manifest is not None:
-        found = [*found, *(one for entry in manifest.segments for one in check_segment(volume, kb_id, manifest, entry))]
-    return [str(one) for one in found]
 
 
 def check_manifest(volume: Volume, kb_id: str, pointer: Pointer) -> tuple[Manifest | None, list[Damage]]:
@@ -67,70 +42,87 @@ def _ahead(manifest: Manifest) -> Sequence[SegmentEntry]:
     return [entry for entry in manifest.segments if entry.covers_generation > manifest.generation]
 
 
-def check_segment(volume: Volume, kb_id: str, manifest: Manifest, entry: SegmentEntry) -> list[Damage]:
-    """What is wrong with a segment's files, read anew and in full; empty when nothing is."""
+def header_of(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str) -> tuple[SegmentHeader | None, list[Damage]]:
+    """A segment's header (None when it can't be read), and what is wrong with it."""
     try:
         header = read_header(volume, kb_id, entry)
-    except AgentHubError as error:
-        return [Damage("truth", entry.id, HEADER, error.message)]
-    found = _Check(volume, kb_id, header).run()
-    if header.signature != manifest.signature:
-        text = f"it was made with the model {header.signature}, the manifest says {manifest.signature}"
-        found.append(Damage("truth", entry.id, HEADER, text))
-    return found
+    except VolumeUnavailable as error:
+        return None, [Damage("truth", entry.id, HEADER, error.message)]
+    if header.signature != signature:
+        return header, [Damage("truth", entry.id, HEADER, f"it was made with the model {header.signature}, the manifest says {signature}")]
+    return header, []
 
 
-class _Check:
-    """The checks of one segment's files."""
+def check_files(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str) -> list[Damage]:
+    """What is wrong with the files of a segment that is on the volume, read anew and in full; empty when nothing is.
+
+    Raises: WrongVectorEngine when its chunks and vectors are not on the volume.
+    """
+    header, found = header_of(volume, kb_id, entry, signature)
+    return found if header is None else [*_FilesCheck(volume, kb_id, header.of_volume()).run(), *found]
+
+
+class HeaderCheck:
+    """The checks of one segment that need its header; what else is looked at is said by the kind of segment."""
 
     def __init__(self, volume: Volume, kb_id: str, header: SegmentHeader) -> None:
-        self._volume = volume
-        self._kb_id = kb_id
-        self._header = header
-        self._found: list[Damage] = []
+        self.volume = volume
+        self.kb_id = kb_id
+        self.header = header
+        self.found: list[Damage] = []
 
-    def run(self) -> list[Damage]:
-        """All that is wrong. The derived files are compared with the truth where that is whole."""
-        vectors = self._noted(VECTORS, self._vectors)
-        lines = self._noted(CHUNKS, self._lines)
-        self._noted(INDEX, lambda: self._index(vectors))
-        self._noted(FILTERS, lambda: self._filters(lines))
-        self._noted(KEYWORDS, self._keywords)
-        return self._found
-
-    def _noted(self, file: str, check: Callable[[], T]) -> T | None:
+    def noted(self, kind: DamageKind, file: str, check: Callable[[], T]) -> T | None:
         """What the check gives; None where it finds damage, which is noted."""
         try:
             return check()
-        except AgentHubError as error:
-            kind: DamageKind = "derived" if file in DERIVED else "truth"
-            self._found.append(Damage(kind, self._header.id, file, error.message))
+        except VolumeUnavailable as error:
+            self.found.append(Damage(kind, self.header.id, file, error.message))
             return None
 
-    def _vectors(self) -> Rows:
-        vectors = decode_vectors(self._load(VECTORS), self._header.chunk_count, self._header.dimension)
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-        if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
-            raise CorruptFile("it has rows that are not of length 1")
+    def derived(self, chunks: Sequence[Chunk] | None) -> None:
+        """Look at the filter and keyword files; the filters are compared with the chunks where those are whole."""
+        self.noted("derived", FILTERS, lambda: self._filters(chunks))
+        self.noted("derived", KEYWORDS, lambda: KeywordIndex.decode(self.load(KEYWORDS), self.header.chunk_count))
+
+    def load(self, name: str) -> NDArray[np.uint8]:
+        """A file's bytes, verified."""
+        return self.volume.load(self.kb_id, self.header.files[name])
+
+    def _filters(self, chunks: Sequence[Chunk] | None) -> None:
+        stored = Columns.decode(self.load(FILTERS), self.header.chunk_count)
+        if chunks is not None and Columns.of(chunks).encode() != stored.encode():
+            raise CorruptFile("it does not say what the chunks say")
+
+
+class _FilesCheck(HeaderCheck):
+    """A segment all of which is on the volume."""
+
+    def run(self) -> list[Damage]:
+        """All that is wrong. The derived files are compared with the truth where that is whole."""
+        vectors = self.noted("truth", VECTORS, self._vectors)
+        lines = self.noted("truth", CHUNKS, self._lines)
+        self.noted("derived", INDEX, lambda: self._index(vectors))
+        self.derived(None if lines is None else list(lines.chunks()))
+        return self.found
+
+    def _vectors(self) -> Vectors:
+        vectors = decode_vectors(self.load(VECTORS), self.header.chunk_count, self.header.dimension)
+        check_lengths(vectors)
         return vectors
 
     def _lines(self) -> ChunkLines:
-        lines = ChunkLines(self._load(CHUNKS), self._header.chunk_count)
-        if len({chunk.id for chunk in lines.chunks()}) != self._header.chunk_count:
+        lines = ChunkLines(self.load(CHUNKS), self.header.chunk_count)
+        if len({chunk.id for chunk in lines.chunks()}) != self.header.chunk_count:
             raise CorruptFile("it has a chunk twice")
         return lines
 
-    def _index(self, vectors: Rows | None) -> None:
-        header = self._header
-        check_index(self._load(INDEX), header.index, header.measured, (header.chunk_count, header.dimension), vectors)
+    def _index(self, vectors: Vectors | None) -> None:
+        header = self.header
+        check_index(self.load(INDEX), header.index, header.measured, (header.chunk_count, header.dimension), vectors)
 
-    def _filters(self, lines: ChunkLines | None) -> None:
-        stored = Columns.decode(self._load(FILTERS), self._header.chunk_count)
-        if lines is not None and Columns.of(lines.chunks()).encode() != stored.encode():
-            raise CorruptFile("it does not say what chunks.jsonl says")
 
-    def _keywords(self) -> None:
-        KeywordIndex.decode(self._load(KEYWORDS), self._header.chunk_count)
-
-    def _load(self, name: str) -> NDArray[np.uint8]:
-        return self._volume.load(self._kb_id, self._header.files[name])
+def check_lengths(vectors: Vectors) -> None:
+    """Return if all have length 1. Raises: CorruptFile."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):
+        raise CorruptFile("it has rows that are not of length 1")

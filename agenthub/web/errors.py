@@ -38,6 +38,7 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
     errors.VersionConflict: Refusal(409, "version_conflict"),
     errors.GenerationConflict: Refusal(409, "generation_conflict", 1),
     errors.ModelMismatch: Refusal(409, "model_mismatch"),
+    errors.WrongVectorEngine: Refusal(409, "wrong_vector_engine"),
     errors.OperationReused: Refusal(409, "operation_reused"),
     errors.PayloadTooLarge: Refusal(413, "payload_too_large"),
     errors.InvalidInput: Refusal(422, "invalid_input"),
@@ -52,6 +53,7 @@ TABLE: Final[dict[type[errors.AgentHubError], Refusal]] = {
     errors.CacheUnavailable: Refusal(503, "cache_unavailable", 1),
     errors.VolumeUnavailable: Refusal(503, "volume_unavailable", 1),
     errors.CorruptFile: Refusal(503, "volume_unavailable", 1),
+    errors.VectorEngineUnavailable: Refusal(503, "vector_engine_unavailable", 2),
     errors.VolumeFull: Refusal(507, "volume_full"),
 }
 INTERNAL: Final = Refusal(500, "internal")

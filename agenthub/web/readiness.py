@@ -90,6 +90,8 @@ def readiness_of(resources: Resources) -> Readiness:
     checks = {"storage": Check(resources.check_storage, fresh_seconds=1.0)}
     if "knowledge" in resources.needs:
         checks["volume"] = Check(resources.check_volume, fresh_seconds=10.0)
+        if resources.settings.milvus is not None:
+            checks["vectors"] = Check(resources.check_vectors, fresh_seconds=5.0)
     if "cache" in resources.needs:
         checks["cache"] = Check(resources.check_cache, fresh_seconds=5.0, required=False)
     if "embedders" in resources.needs:

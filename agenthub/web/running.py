@@ -40,7 +40,7 @@ def running(settings: Settings, services: Sequence[Service], *, default_owner: b
     backends = Backends(
         storage=settings.storage.backend,
         cache=settings.cache.backend if "cache" in needs else "none",
-        vector="faiss" if "knowledge" in needs else "none",
+        vector="none" if "knowledge" not in needs else "faiss" if settings.milvus is None else "milvus",
         embedding=settings.embedding.chosen if "embedders" in needs else "none",
     )
     return Running(datetime.now(UTC), tuple(services), backends, default_owner)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +19,10 @@ from numpy.typing import NDArray
 
 from agenthub.core.ids import new_id
 from agenthub.rag.analysis import Analyzer
-from agenthub.rag.configuration import RagSettings
+from agenthub.rag.configuration import MilvusSettings, RagSettings
 from agenthub.rag.engine import KnowledgeEngine, Tombstone
 from agenthub.rag.manifest import Manifest
+from agenthub.rag.milvus.segments import MilvusSegments
 from agenthub.rag.references import Pointer
 from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import Chunk
@@ -119,10 +124,29 @@ class Base:
         return (engine or self.engine).searcher(self.id, self.pointer, list(self.tombstones))
 
 
+MakeEngine = Callable[..., KnowledgeEngine]
+"""`new_engine` or `milvus_engine`: what is promised of one is promised of both."""
+
+
 def new_engine(root: Path, settings: RagSettings | None = None, **options: Any) -> KnowledgeEngine:
     """An engine as a fresh process would make it."""
     observer = options.pop("observer", None)
     return KnowledgeEngine(Volume(root, **options), settings or RagSettings(), observer)
+
+
+def milvus_engine(root: Path, settings: RagSettings | None = None, **options: Any) -> KnowledgeEngine:
+    """As `new_engine`, with chunks and vectors in the Milvus Lite of this test process; volumes differ, the file is one."""
+    observer = options.pop("observer", None)
+    volume, chosen = Volume(root, **options), settings or RagSettings()
+    return KnowledgeEngine(volume, chosen, observer, MilvusSegments(volume, chosen, MilvusSettings(milvus_file())))
+
+
+@cache
+def milvus_file() -> str:
+    """The file of this process's Milvus Lite: opening one takes a while, and knowledge bases in it don't touch."""
+    folder = tempfile.mkdtemp(prefix="agenthub-milvus-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return f"{folder}/vectors.db"
 
 
 def cosines(rows: Iterable[NDArray[np.float32]], query: NDArray[np.float32]) -> list[float]:

@@ -150,7 +150,7 @@ def test_memory_is_bounded_and_dropped_segments_are_opened_again(tmp_path: Path)
     for _ in range(2):
         for number, base in enumerate(bases):
             assert base.searcher().existing([f"b{number}-5"]) == {f"b{number}-5"}
-        sizes = [engine._segments.size, len(engine._searchers.present())]
+        sizes = [engine._opened.size, len(engine._searchers.present())]
         assert sizes[0] <= 150_000
         assert sizes[1] <= 3
 

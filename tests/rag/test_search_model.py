@@ -18,7 +18,7 @@ from agenthub.rag.configuration import RagSettings
 from agenthub.rag.filters import parse_filter
 from agenthub.rag.searcher import Hit, Mode, SearchRequest
 from agenthub.rag.segment import Chunk
-from tests.rag.samples import DIMENSION, Base, Counting, bm25, chunks, cosines, new_engine, vectors
+from tests.rag.samples import DIMENSION, Base, Counting, MakeEngine, bm25, chunks, cosines, milvus_engine, new_engine, vectors
 
 FILTERS: list[tuple[dict[str, Any] | None, Callable[[Chunk], bool]]] = [
     (None, lambda chunk: True),
@@ -74,26 +74,40 @@ def scaled(best: list[float]) -> Callable[[float], float]:
     return lambda score: 0.0 if score < low - 1e-9 else 1.0 if high - low < 1e-12 else (score - low) / (high - low)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(
-    history=histories,
-    seed=st.integers(0, 1000),
-    mode=st.sampled_from(["semantic", "keyword", "hybrid"]),
-    chosen=st.integers(0, len(FILTERS) - 1),
-    top_k=st.sampled_from([1, 3, 10, 100]),
-    fraction=st.sampled_from([0.0, 0.05, 1.0]),
-)
-def test_answers_are_the_exact_ones(
-    root: Path, history: list[tuple[str, int, int]], seed: int, mode: Mode, chosen: int, top_k: int, fraction: float
+QUESTIONS: dict[str, Any] = {
+    "history": histories,
+    "seed": st.integers(0, 1000),
+    "mode": st.sampled_from(["semantic", "keyword", "hybrid"]),
+    "chosen": st.integers(0, len(FILTERS) - 1),
+    "top_k": st.sampled_from([1, 3, 10, 100]),
+    "fraction": st.sampled_from([0.0, 0.05, 1.0]),
+}
+SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(**QUESTIONS)
+def test_answers_are_the_exact_ones(root: Path, **question: Any) -> None:
+    _answers(new_engine, root, **question)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+@given(**QUESTIONS)
+def test_answers_are_the_exact_ones_in_milvus(root: Path, **question: Any) -> None:
+    _answers(milvus_engine, root, **question)
+
+
+def _answers(
+    make: MakeEngine, root: Path, history: list[tuple[str, int, int]], seed: int, mode: Mode, chosen: int, top_k: int, fraction: float
 ) -> None:
-    base = Base(new_engine(root, RagSettings(brute_force_fraction=fraction))).create()
+    base = Base(make(root, RagSettings(brute_force_fraction=fraction))).create()
     play(base, history)
     tree, matches = FILTERS[chosen]
     request = SearchRequest("river forest granite", vectors(1, seed)[0], mode, top_k, None if tree is None else parse_filter(tree))
     searcher = base.searcher()
     assert searcher.chunk_count == len(base.visible)
     _compare(searcher.search([request])[0], exact(base, request, matches), mode, top_k)
-    assert base.searcher(new_engine(root)).existing(["a0", "b1", *base.visible]) == set(base.visible)
+    assert base.searcher(make(root)).existing(["a0", "b1", *base.visible]) == set(base.visible)
 
 
 def _compare(hits: list[Hit], expected: dict[str, tuple[float, float, float]], mode: str, top_k: int) -> None:
@@ -107,13 +121,13 @@ def _compare(hits: list[Hit], expected: dict[str, tuple[float, float, float]], m
         assert hit.score == pytest.approx(possible[hit.id], abs=2e-5)
 
 
-def test_every_candidate_path_gives_the_same_answer(tmp_path: Path) -> None:
+def test_every_candidate_path_gives_the_same_answer(make_engine: MakeEngine, tmp_path: Path) -> None:
     """Index, index with more asked for, selector and plain multiplication over 900 rows."""
     rows, many = vectors(900, 5), chunks(900)
     query = vectors(1, 6)[0]
     answers = []
     for fraction in (0.0, 1.0):
-        base = Base(new_engine(tmp_path / str(fraction), RagSettings(brute_force_fraction=fraction))).create()
+        base = Base(make_engine(tmp_path / str(fraction), RagSettings(brute_force_fraction=fraction))).create()
         base.append(many, rows)
         for below in (20, 450, 720, 890, 900):
             tree = parse_filter({"field": "n", "op": "lt", "value": below})
@@ -125,8 +139,8 @@ def test_every_candidate_path_gives_the_same_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["semantic", "keyword", "hybrid"])
-def test_a_batch_answers_as_single_requests_do(tmp_path: Path, mode: Mode) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_a_batch_answers_as_single_requests_do(make_engine: MakeEngine, tmp_path: Path, mode: Mode) -> None:
+    base = Base(make_engine(tmp_path)).create()
     for part in range(4):
         base.append(chunks(40, f"p{part}-", part), vectors(40, part))
     base.delete(document="p1-doc3")
@@ -140,8 +154,8 @@ def test_a_batch_answers_as_single_requests_do(tmp_path: Path, mode: Mode) -> No
         assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-5)
 
 
-def test_equal_scores_come_in_the_order_of_commits(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_equal_scores_come_in_the_order_of_commits(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     same = np.tile(vectors(1, 1), (5, 1))
     for part in ("x", "y"):
         base.append([Chunk(f"{part}{n}", None, "copper", {}) for n in range(5)], same)
@@ -150,8 +164,8 @@ def test_equal_scores_come_in_the_order_of_commits(tmp_path: Path) -> None:
         assert [hit.id for hit in hits] == ["x0", "x1", "x2", "x3", "x4", "y0", "y1"]
 
 
-def test_scores_say_what_they_promise(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_scores_say_what_they_promise(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(300), vectors(300, 3) * 1e6)
     query = SearchRequest("river forest", vectors(1, 8)[0] * np.float32(1e-6), "hybrid", 100)
     hits = base.searcher().search([query])[0]
@@ -165,8 +179,8 @@ def test_scores_say_what_they_promise(tmp_path: Path) -> None:
     assert 0 < len(enough) < 100
 
 
-def test_hybrid_with_one_side_given_is_that_side(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_hybrid_with_one_side_given_is_that_side(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(20), vectors(20, 3))
     query = vectors(1, 8)[0]
     searcher = base.searcher()
@@ -176,8 +190,8 @@ def test_hybrid_with_one_side_given_is_that_side(tmp_path: Path) -> None:
         assert both[0] == both[1]
 
 
-def test_lookups_see_only_what_is_visible(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_lookups_see_only_what_is_visible(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(9), vectors(9, 1))
     base.delete(chunk="c1")
     base.delete(document="c-doc1")
@@ -190,9 +204,9 @@ def test_lookups_see_only_what_is_visible(tmp_path: Path) -> None:
     assert searcher.chunk_count == 6
 
 
-def test_a_replaced_chunk_is_there_once_in_its_new_version(tmp_path: Path) -> None:
+def test_a_replaced_chunk_is_there_once_in_its_new_version(make_engine: MakeEngine, tmp_path: Path) -> None:
     """The tombstone and the new copy have one generation: the old is hidden, the new is not; a later delete hides both."""
-    base = Base(new_engine(tmp_path)).create()
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(3), vectors(3, 1))
     for text in ("second", "third"):
         base.replace([Chunk("c1", "c-doc0", text, {})], vectors(1, 2))
@@ -202,8 +216,8 @@ def test_a_replaced_chunk_is_there_once_in_its_new_version(tmp_path: Path) -> No
     assert base.searcher().chunk_count == 0
 
 
-def test_a_searcher_stays_at_its_generation(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_a_searcher_stays_at_its_generation(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(3), vectors(3, 1))
     pinned = base.searcher()
     base.delete(document="c-doc0")
@@ -214,9 +228,9 @@ def test_a_searcher_stays_at_its_generation(tmp_path: Path) -> None:
     assert base.searcher().generation == 4
 
 
-def test_an_empty_knowledge_base_answers_nothing(tmp_path: Path) -> None:
+def test_an_empty_knowledge_base_answers_nothing(make_engine: MakeEngine, tmp_path: Path) -> None:
     observer = Counting()
-    base = Base(new_engine(tmp_path, observer=observer)).create()
+    base = Base(make_engine(tmp_path, observer=observer)).create()
     assert base.searcher().search([SearchRequest("x", np.ones(DIMENSION, np.float32), "hybrid", 5)]) == [[]]
     assert base.searcher().document_chunks("d") == []
     base.append(chunks(2), vectors(2, 0))
@@ -229,8 +243,8 @@ def test_an_empty_knowledge_base_answers_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [[np.nan] * 8, [np.inf] + [0] * 7, [0] * 8, [1] * 7, [1] * 9, [[1] * 8]])
-def test_bad_vectors_are_refused_by_name(tmp_path: Path, bad: list[float]) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_bad_vectors_are_refused_by_name(make_engine: MakeEngine, tmp_path: Path, bad: list[float]) -> None:
+    base = Base(make_engine(tmp_path)).create()
     base.append(chunks(2), vectors(2, 0))
     vector: NDArray[np.float32] = np.array(bad, dtype=np.float32)
     good = SearchRequest(None, vectors(1, 0)[0], "semantic", 3)
@@ -243,8 +257,8 @@ def test_bad_vectors_are_refused_by_name(tmp_path: Path, bad: list[float]) -> No
 
 
 @pytest.mark.parametrize(("row", "value"), [(0, np.nan), (2, np.inf), (1, 0.0), (2, -np.inf)])
-def test_bad_vectors_are_not_written(tmp_path: Path, row: int, value: float) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_bad_vectors_are_not_written(make_engine: MakeEngine, tmp_path: Path, row: int, value: float) -> None:
+    base = Base(make_engine(tmp_path)).create()
     rows = vectors(3, 0)
     rows[row] = value
     with pytest.raises(InvalidInput) as refused:
@@ -263,15 +277,15 @@ def test_bad_vectors_are_not_written(tmp_path: Path, row: int, value: float) -> 
         ([Chunk("a", None, "x", {"bad": {1, 2}})], 1, "items[0]"),
     ],
 )
-def test_bad_chunks_are_not_written(tmp_path: Path, added: list[Chunk], count: int, field: str) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_bad_chunks_are_not_written(make_engine: MakeEngine, tmp_path: Path, added: list[Chunk], count: int, field: str) -> None:
+    base = Base(make_engine(tmp_path)).create()
     with pytest.raises(InvalidInput) as refused:
         base.append(added, vectors(count, 0))
     assert refused.value.field == field
 
 
-def test_a_request_without_what_its_mode_needs_is_refused(tmp_path: Path) -> None:
-    base = Base(new_engine(tmp_path)).create()
+def test_a_request_without_what_its_mode_needs_is_refused(make_engine: MakeEngine, tmp_path: Path) -> None:
+    base = Base(make_engine(tmp_path)).create()
     query = vectors(1, 0)[0]
     for request, field in [
         (SearchRequest("x", None, "semantic", 3), "vector"),

@@ -1,6 +1,6 @@
 """Kills a process at every step of a write and checks what is left.
 
-Usage: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER STRIDE`.
+Usage: `python -m tests.system.crash_walk OPERATION DATABASE_URL FOLDER STRIDE [ENGINE]`; ENGINE is `volume` (the default) or `milvus`.
 
 A first process prepares a knowledge base. Process N, which stands for another replica, checks what process N-1 left: nothing
 acknowledged is lost, nothing half-written is seen, the knowledge base takes writes, a retry with the same Idempotency-Key is
@@ -39,12 +39,14 @@ class Walk:
     operation: str
     folder: Path
     database_url: str
+    engine: str = "volume"
     steps: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def app(self) -> Api:
         settings = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "AGENTHUB_JOB_LEASE_SECONDS": "1"}
-        return Api(make_app(self.folder, self.database_url, **settings))
+        milvus = {"VECTOR_STORE_URL": f"{self.folder}/vectors.db", "WEB_CONCURRENCY": "1"} if self.engine == "milvus" else {}
+        return Api(make_app(self.folder, self.database_url, **settings, **milvus))
 
     def expect(self, condition: bool, step: int, what: str) -> None:
         if not condition:
@@ -162,10 +164,15 @@ def reset(api: Api, operation: str, base: str, document: str) -> str:
     return document
 
 
-def main(operation: str, database_url: str, folder: Path, stride: int) -> int:
-    walk = Walk(operation, folder, database_url)
+def main(operation: str, database_url: str, folder: Path, stride: int, engine: str = "volume") -> int:
+    walk = Walk(operation, folder, database_url, engine)
     # Imported here, used only in children: a fork must not inherit an engine at work, but may save itself the imports.
-    for module in ("agenthub.rag.engine", "agenthub.rag.embedding.local", "agenthub.services.knowledge.document_processing.routes"):
+    for module in (
+        "agenthub.rag.engine",
+        "agenthub.rag.embedding.local",
+        "agenthub.rag.milvus.segments",
+        "agenthub.services.knowledge.document_processing.routes",
+    ):
         importlib.import_module(module)
     state = folder / "state.json"
     in_child(lambda: prepare_state(walk, state))
@@ -204,4 +211,4 @@ def turn(walk: Walk, state: Path, checked: int, step: int | None, *, finished: b
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])))
+    sys.exit(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:]))

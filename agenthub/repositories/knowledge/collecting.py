@@ -205,7 +205,7 @@ class Collector:
         needed = self._needed(kb_id)
         doomed = [row["path"] for row in due if row["path"] not in needed and not _may_be_his(row, begun)]
         failpoint("collect.remove")
-        removed = self._volume.remove(kb_id, doomed)
+        removed = self._engine.segments.remove(kb_id, doomed)
         self._forget(kb_id, doomed)
         return removed
 

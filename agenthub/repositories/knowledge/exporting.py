@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from agenthub.core.errors import CorruptFile
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.bundle import BUNDLE_FORMAT, HEAD, PART_BYTES, PART_ROWS, BundleWriter, ContentDigest, json_line, part_name
-from agenthub.rag.chunks import Chunk, ChunkLines
+from agenthub.rag.chunks import Chunk
 from agenthub.rag.engine import KnowledgeEngine
-from agenthub.rag.manifest import SegmentEntry
-from agenthub.rag.merging import Burials
-from agenthub.rag.segment import CHUNKS, VECTORS, read_header
-from agenthub.rag.vectors import decode_vectors
+from agenthub.rag.merging import Burials, visible_rows
 from agenthub.repositories.knowledge.documents import Document
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
@@ -149,19 +146,7 @@ class Exports:
         manifest = self._engine.read_manifest(old.id, old.pointer)
         burials = Burials(manifest.in_force(self._snapshots.tombstones(old)))
         for entry in manifest.segments:
-            yield from self._segment(old, entry, burials)
-
-    def _segment(self, old: KnowledgeBase, entry: SegmentEntry, burials: Burials) -> Iterator[tuple[list[Chunk], NDArray[np.float32]]]:
-        """The visible rows of a segment, some at a time."""
-        volume = self._engine.volume
-        header = read_header(volume, old.id, entry)
-        lines = ChunkLines(volume.load(old.id, header.files[CHUNKS]), header.chunk_count)
-        vectors = decode_vectors(volume.load(old.id, header.files[VECTORS]), header.chunk_count, header.dimension)
-        for start in range(0, header.chunk_count, PART_ROWS):
-            chunks = [(row, lines.chunk(row)) for row in range(start, min(start + PART_ROWS, header.chunk_count))]
-            kept = [(row, chunk) for row, chunk in chunks if not burials.hide(chunk, entry.covers_generation)]
-            if kept:
-                yield [chunk for _, chunk in kept], vectors[[row for row, _ in kept]]
+            yield from visible_rows(self._engine.segments, old.id, entry, burials)
 
 
 def _parts(chunks: list[Chunk], vectors: NDArray[np.float32]) -> Iterator[tuple[bytes, NDArray[np.float32]]]:

@@ -12,8 +12,7 @@ from agenthub.core.errors import VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
-from agenthub.rag.merging import Burials, visible_rows
-from agenthub.rag.segment import CHUNKS, file_of
+from agenthub.rag.segment import HEADER, file_of
 from agenthub.repositories.knowledge.commits import INTENT_SECONDS
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
@@ -58,6 +57,7 @@ class Expunger:
         self._storage = storage
         self._engine = engine
         self._volume = engine.volume
+        self._segments = engine.segments
         self._forget_texts = forget_texts
         self._erasures = ErasureRepository(storage)
 
@@ -83,7 +83,7 @@ class Expunger:
         remains = [*self._storage.shred(), *kept]
         findings.note("database file", 1, 0)
         failpoint("erase.shredded")
-        self._complete(erasure, {"places": findings.places, "remains": [*remains, *_REMAINS]})
+        self._complete(erasure, {"places": findings.places, "remains": [*remains, *self._segments.remains, *_REMAINS]})
         return True
 
     def _complete(self, erasure: Erasure, report: dict[str, Any]) -> None:
@@ -96,11 +96,10 @@ class Expunger:
 
     def _rewrite(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> bool:
         """Put segments without the document in the place of those that have it; False when others were faster each time."""
-        needle = erasure.document_id.encode()
         for _ in range(_ROUNDS):
             current = KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id)
             manifest = self._engine.read_manifest(base.id, current.pointer)
-            affected = [entry for entry in manifest.segments if self._volume.contains(base.id, file_of(entry.id, CHUNKS), needle)]
+            affected = [entry for entry in manifest.segments if self._segments.mentions(base.id, entry.id, erasure.document_id)]
             findings.segments |= {entry.id for entry in affected}
             if not affected:
                 findings.note("segments of the current generation", len(manifest.segments), len(findings.segments))
@@ -115,7 +114,7 @@ class Expunger:
 
     def _gather_texts(self, base: KnowledgeBase, erasure: Erasure, affected: Sequence[SegmentEntry], findings: Findings) -> None:
         for entry in affected:
-            chunks, _ = visible_rows(self._volume, base.id, entry, Burials(()))
+            chunks = self._segments.chunks(base.id, entry)
             findings.texts += [chunk.searched_text for chunk in chunks if chunk.document_id == erasure.document_id]
 
     # --- files ---
@@ -132,19 +131,19 @@ class Expunger:
         for name in names:
             if name.startswith("segments/"):
                 segments.setdefault(name.split("/")[1], []).append(name)
-        needle = erasure.document_id.encode()
-        doomed = {key for key in segments if self._doomed(base, key, segments[key], needle)}
+        doomed = {key for key in segments if self._doomed(base, key, segments[key], erasure.document_id)}
         findings.segments |= doomed
-        removed = self._volume.remove(base.id, [name for key in sorted(doomed) for name in segments[key]])
+        removed = self._segments.remove(base.id, [name for key in sorted(doomed) for name in segments[key]])
         findings.note("segment files on the volume", sum(map(len, segments.values())), removed)
         originals = sum(name.startswith("originals/") for name in names)
         findings.note("uploaded files on the volume", originals, self._volume.remove(base.id, list(erasure.originals)))
 
-    def _doomed(self, base: KnowledgeBase, segment_id: str, names: Sequence[str], needle: bytes) -> bool:
-        chunks = file_of(segment_id, CHUNKS)
-        if chunks in names:
-            return self._volume.contains(base.id, chunks, needle)
-        # Without chunks it is what a killed writer left; it may hold vectors. Whoever still writes began after the request.
+    def _doomed(self, base: KnowledgeBase, segment_id: str, names: Sequence[str], document_id: str) -> bool:
+        if self._segments.mentions(base.id, segment_id, document_id):
+            return True
+        if file_of(segment_id, HEADER) in names:
+            return False
+        # Without a header it is what a killed writer left; it may hold vectors. Whoever still writes began after the request.
         expiry = Holdings(self._storage, self._engine, 0).oldest_writer(base.id)
         return expiry is None
 

@@ -11,13 +11,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agenthub.core.errors import AgentHubError
-from agenthub.rag.chunks import Chunk, ChunkLines, id_hashes
+from agenthub.core.errors import AgentHubError, VolumeUnavailable
+from agenthub.rag.chunks import Chunk, id_hashes
+from agenthub.rag.contract import Damage, DamageKind
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.merging import Burials
-from agenthub.rag.segment import CHUNKS, SegmentEntry, read_header
-from agenthub.rag.verifying import Damage, DamageKind, check_manifest, check_segment
+from agenthub.rag.segment import SegmentEntry
+from agenthub.rag.verifying import check_manifest
 from agenthub.repositories.knowledge.documents import Document
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
@@ -145,7 +146,7 @@ class _Inspection:
             if self._spent and place > first:
                 seen.next_segment = place
                 return
-            damages = check_segment(self._engine.volume, self._base.id, manifest, entry)
+            damages = self._engine.segments.check(self._base.id, entry, manifest.signature)
             for damage in damages:
                 seen.note_damage(damage)
             seen.checked_segments += 1
@@ -154,12 +155,10 @@ class _Inspection:
 
     def _visible(self, entry: SegmentEntry, burials: Burials) -> None:
         """Count the segment's visible chunks by document, and remember their ids."""
-        volume, kb_id = self._engine.volume, self._base.id
         try:
-            header = read_header(volume, kb_id, entry)
-            lines = ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count)
-            visible: list[Chunk] = [chunk for chunk in lines.chunks() if not burials.hide(chunk, entry.covers_generation)]
-        except AgentHubError:
+            chunks = self._engine.segments.chunks(self._base.id, entry)
+            visible: list[Chunk] = [chunk for chunk in chunks if not burials.hide(chunk, entry.covers_generation)]
+        except VolumeUnavailable:
             self._readable = False
             return
         self._chunks.update(chunk.document_id or "" for chunk in visible)

@@ -97,8 +97,8 @@ class Merges:
         burials = Burials(manifest.in_force(self._snapshots.tombstones(base)))
         try:
             with commits.staging(base) as staging:
-                language, volume = base.language, self._engine.volume
-                output = rewrite_apart(volume, base.id, inputs, burials, signature=base.signature, language=language)
+                segments, language = self._engine.segments, base.language
+                output = rewrite_apart(segments, base.id, inputs, burials, signature=base.signature, language=language)
                 staging.segments += [output] if output else []
                 rewriting = Rewriting(tuple(inputs), output, base.generation, tuple(clear), manifest.revoked)
                 failpoint("merge.written")

@@ -11,11 +11,11 @@ from datetime import datetime
 from agenthub.core.errors import CorruptFile, GenerationConflict, MissingFile, NotRetained
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.configuration import RagSettings
+from agenthub.rag.contract import Damage
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
 from agenthub.rag.references import Pointer
-from agenthub.rag.repairing import rewritten
-from agenthub.rag.verifying import Damage, check_manifest, check_segment
+from agenthub.rag.verifying import check_manifest
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
@@ -67,7 +67,7 @@ class Repairs:
         entry = next(one for one in self._engine.read_manifest(base.id, base.pointer).segments if one.id == segment_id)
         commits = KnowledgeCommits(self._storage, self._engine, self._operation)
         with commits.staging(base) as staging:
-            made = rewritten(self._engine.volume, base.id, entry)
+            made = self._engine.segments.rewritten(base.id, entry)
             staging.segments.append(made)
             failpoint("repair.written")
             generation: int = commits.publish(base, (), _plan(segment_id), staging, lambda manifest: _replaced(manifest, entry, made))
@@ -95,13 +95,12 @@ class Repairs:
         raise NotRetained("no kept generation is whole: import a bundle or restore a backup", field="generation")
 
     def _whole(self, base: KnowledgeBase, pointer: Pointer, known: dict[str, bool]) -> bool:
-        volume = self._engine.volume
-        manifest, found = check_manifest(volume, base.id, pointer)
+        manifest, found = check_manifest(self._engine.volume, base.id, pointer)
         if manifest is None or found:
             return False
         for entry in manifest.segments:
             if entry.id not in known:
-                known[entry.id] = not any(one.kind == "truth" for one in check_segment(volume, base.id, manifest, entry))
+                known[entry.id] = not any(one.kind == "truth" for one in self._engine.segments.check(base.id, entry, manifest.signature))
             if not known[entry.id]:
                 return False
         return True
@@ -129,7 +128,7 @@ class Repairs:
         entry = min(manifest.segments, key=lambda one: _looked_at(known.get(one.id)), default=None)
         if entry is None:
             return None
-        return self._checks.note(base, entry.id, check_segment(self._engine.volume, base.id, manifest, entry))
+        return self._checks.note(base, entry.id, self._engine.segments.check(base.id, entry, manifest.signature))
 
     def due(self, base: KnowledgeBase) -> float:
         """When the segment that `scrub` would take was looked at last: seconds since 1970, 0 for never, infinity for none."""
@@ -142,7 +141,7 @@ class _Recovering(KnowledgeEngine):
     """An engine for going back: where the current manifest is lost, that of the wanted generation stands in for it."""
 
     def __init__(self, engine: KnowledgeEngine, current: KnowledgeBase, wanted: KnowledgeBase) -> None:
-        super().__init__(engine.volume, RagSettings())
+        super().__init__(engine.volume, RagSettings(), segments=engine.segments)
         self._lost = current.manifest_sha256
         self._wanted = wanted
 

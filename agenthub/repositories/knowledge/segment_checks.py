@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from agenthub.core.errors import NotFound
 from agenthub.core.types import KnowledgeBaseId, TenantId
-from agenthub.rag.verifying import Damage
+from agenthub.rag.contract import Damage
 from agenthub.repositories.base import Repository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.retention import every_row

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
+from agenthub.core import failpoints
 from agenthub.core.errors import GenerationConflict, VolumeUnavailable
 from agenthub.core.ids import new_id
-from agenthub.rag.configuration import RagSettings
-from agenthub.rag.engine import KnowledgeEngine
 from agenthub.repositories.knowledge import collecting
 from agenthub.repositories.knowledge.collecting import GARBAGE, Collector, Grace
 from agenthub.repositories.knowledge.commits import INTENT_SECONDS
@@ -52,9 +51,9 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-def world(hands: Hands) -> World:
+def world(hands: Hands, milvus: bool) -> World:
     """Eight documents, merged, nothing retained beyond the last two generations."""
-    made = World(MemoryStorage(hands)).create()
+    made = World(MemoryStorage(hands), milvus=milvus).create()
     keep(made, generations=0, seconds=0)
     for number in range(8):
         made.add(f"d{number}", f"text {number}", original=b"bytes")
@@ -96,7 +95,7 @@ def test_merged_segments_go_after_their_grace_and_not_before(world: World, hands
     hands.wait(2 * 3600 - 60)
     assert collect(world).removed == 0
     hands.wait(120)
-    assert collect(world).removed > 8 * 6
+    assert collect(world).removed > 8 * (3 if world.milvus else 6)
     assert len(segments(world)) == 3
     assert len(world.content()) == 10
     assert world.engine.verify(world.base_id, world.base.pointer) == []
@@ -175,7 +174,7 @@ def test_what_is_committed_between_list_and_check_is_kept(world: World, monkeypa
 
 
 def test_a_reader_whose_files_went_comes_to_the_newer_generation(world: World) -> None:
-    slow = KnowledgeEngine(world.volume, RagSettings(mapping="never"))
+    slow = world.new_engine()
     snapshots = Snapshots(world.storage, slow)
     old = world.base
     for number in range(8):
@@ -259,3 +258,22 @@ def test_records_of_writes_outlive_repeats_and_erasures_stay(world: World, hands
     hands.wait(8 * 24 * 3600)
     assert pruner.prune(world.base).operations > 0
     assert len(world.content()) == 8
+
+
+@pytest.mark.parametrize("step", ["milvus.insert", "milvus.inserted", "segment.header", "commit.before"])
+def test_rows_of_a_writer_that_died_go_with_the_files_that_announced_them(hands: Hands, step: str) -> None:
+    world = World(MemoryStorage(hands), milvus=True).create()
+    world.add("kept", "text")
+    try:
+        failpoints.arm(f"{step}=error")
+        with pytest.raises((failpoints.Failpoint, VolumeUnavailable)):
+            world.add("lost", "one", "two")
+    finally:
+        failpoints.arm("")
+    assert list(world.content()) == ["kept"]
+    hands.wait(INTENT_SECONDS + 1)
+    for _ in range(2):
+        collect(world, NOW)
+    assert len(world.rows()) == 1
+    assert len(segments(world)) == 1
+    assert world.engine.verify(world.base_id, world.base.pointer) == []

@@ -37,9 +37,9 @@ class Cache:
 
 
 @pytest.fixture
-def world() -> World:
+def world(milvus: bool) -> World:
     """A secret document that was replaced once, among others, some of it merged."""
-    made = World().create()
+    made = World(milvus=milvus).create()
     made.add("kept", "harmless")
     made.add("secret", FIRST, original=b"original tamarillofig")
     for number in range(6):
@@ -59,7 +59,9 @@ def finish(world: World, erasure: Erasure, cache: Cache | None = None) -> bool:
 
 
 def places(world: World, *needles: bytes) -> list[Any]:
-    return [path for path, data in world.disk.contents.items() if any(needle in data for needle in needles)]
+    places: list[Any] = list(world.disk.contents.items())
+    places += enumerate(world.rows()) if world.milvus else []
+    return [place for place, data in places if any(needle in data for needle in needles)]
 
 
 def traces(world: World) -> list[Any]:

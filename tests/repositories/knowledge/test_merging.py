@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from agenthub.core.errors import GenerationConflict, NotFound
-from agenthub.rag import merging as rag_merging
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.merging import Rewriting
 from agenthub.repositories.knowledge import merging
@@ -26,8 +25,8 @@ from tests.repositories.knowledge.world import TENANT, World
 
 
 @pytest.fixture
-def world() -> World:
-    made = World().create()
+def world(milvus: bool) -> World:
+    made = World(milvus=milvus).create()
     for number in range(8):
         made.add(f"d{number}", f"text {number}")
     return made
@@ -65,17 +64,18 @@ def test_what_was_deleted_is_left_out(world: World) -> None:
 def test_an_append_meanwhile_stays_and_nothing_is_written_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     during_merge(monkeypatch, lambda: world.add("new", "beside"))
     written: list[int] = []
-    plain: Any = vars(rag_merging)["write_segment"]
+    kind = type(world.engine.segments)
+    plain: Any = kind.write
 
     def counted(*arguments: Any, **named: Any) -> Any:
         written.append(1)
         return plain(*arguments, **named)
 
-    monkeypatch.setattr(rag_merging, "write_segment", counted)
+    monkeypatch.setattr(kind, "write", counted)
     assert merge(world).inputs == 8
     assert world.segments == 2
     assert len(world.content()) == 9
-    assert len(written) == 1
+    assert len(written) == 2  # the merged segment and the append
 
 
 def test_a_delete_meanwhile_is_not_undone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

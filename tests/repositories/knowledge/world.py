@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from agenthub.core.clock import Clock
 from agenthub.core.ids import new_id
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
-from agenthub.rag.configuration import RagSettings
+from agenthub.rag.configuration import MilvusSettings, RagSettings
 from agenthub.rag.disk import Disk
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest
+from agenthub.rag.milvus.segments import MilvusSegments
 from agenthub.rag.segment import Chunk
 from agenthub.rag.volume import Volume
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits
@@ -28,6 +29,7 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, Knowl
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.storage.contract import Storage
 from agenthub.storage.memory import MemoryStorage
+from tests.rag.samples import milvus_file
 
 TENANT = TenantId("tenant")
 SIGNATURE = "test;dimension=4;metric=cosine"
@@ -141,12 +143,26 @@ class World:
     disk: MemoryDisk = field(default_factory=MemoryDisk)
     base_id: str = field(default_factory=new_id)
     clock: Clock | None = None
+    milvus: bool = False
 
     def __post_init__(self) -> None:
         volume = Volume(Path("/memory"), mapping="never", disk=self.disk)
         volume._kind = "memory"
         self.volume = volume
-        self.engine = KnowledgeEngine(volume, RagSettings(mapping="never", turn_seconds=0))
+        self.engine = self.new_engine()
+
+    def new_engine(self) -> KnowledgeEngine:
+        """An engine that has nothing in memory yet."""
+        settings = RagSettings(mapping="never", turn_seconds=0)
+        segments = MilvusSegments(self.volume, settings, MilvusSettings(milvus_file())) if self.milvus else None
+        return KnowledgeEngine(self.volume, settings, segments=segments)
+
+    def rows(self) -> list[bytes]:
+        """Everything that Milvus holds of the knowledge base: a line and a vector a row."""
+        assert isinstance(self.engine.segments, MilvusSegments)
+        server = self.engine.segments._server
+        found = server.query(server.collection(4), f'kb == "{self.base_id}"', ["line", "vector"], 0)
+        return [row["line"].encode() + np.array(row["vector"], dtype="<f4").tobytes() for row in found]
 
     def create(self) -> World:
         """The empty knowledge base."""
@@ -249,7 +265,7 @@ class World:
 
     def content(self, storage: Storage | None = None) -> dict[str, list[str]]:
         """What a reader that has nothing in memory sees now, asked document by document of every segment."""
-        engine = KnowledgeEngine(self.volume, RagSettings(mapping="never"))
+        engine = self.new_engine()
         base, searcher = Snapshots(storage or self.storage, engine).open(TENANT, self.base_id)
         seen: dict[str, list[str]] = {}
         for view in searcher._views:

@@ -20,7 +20,7 @@ from agenthub.rag.embedding.cached import CachedEmbedder
 from agenthub.rag.embedding.local import LocalEmbedder
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import PINS
-from tests.api import Api, make_app
+from tests.api import Api, in_milvus, make_app
 
 Members = dict[str, bytes]
 SERVICES = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "AGENTHUB_MAINTENANCE": "off"}
@@ -85,12 +85,13 @@ def imported(api: Api, data: bytes) -> str:
     return f"/api/knowledge-bases/{load(api, data)['knowledge_base']['id']}"
 
 
-@pytest.mark.parametrize("backend", ["memory", "sqlite", "postgresql"])
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "postgresql", "milvus"])
 def test_an_import_anywhere_equals_what_was_exported(
     api: Api, base: str, bundle: bytes, backend: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/agenthub.sqlite3"}
-    other = open_api(tmp_path, urls.get(backend) or request.getfixturevalue("migrated_postgresql"))
+    urls = {"memory": "memory://", "milvus": "memory://", "sqlite": f"sqlite:///{tmp_path}/agenthub.sqlite3"}
+    url = urls.get(backend) or request.getfixturevalue("migrated_postgresql")
+    other = open_api(tmp_path, url, **(in_milvus() if backend == "milvus" else {}))
     with monkeypatch.context() as patched:
         for embedder in (CachedEmbedder, LocalEmbedder):
             patched.setattr(embedder, "embed", must_not_embed)
@@ -100,6 +101,9 @@ def test_an_import_anywhere_equals_what_was_exported(
     assert taken["content_sha256"] == expected["content_sha256"]
     assert content(other, copy) == {**expected, "generation": 1}
     assert answers(other, copy) == answers(api, base)
+    back = imported(api, other.get(f"{copy}/export"))
+    assert content(api, back)["content_sha256"] == expected["content_sha256"]
+    assert answers(api, back) == answers(api, base)
     row, original = other.get(copy), api.get(base)
     same = (
         "description",

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from agenthub.core.ids import new_id
-from tests.api import Api, make_app
+from tests.api import Api, in_milvus, make_app
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["memory", "milvus", "sqlite", "postgresql"])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Api:
     folder: Path = tmp_path_factory.mktemp("generations")
-    urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/agenthub.sqlite3"}
+    urls = {"memory": "memory://", "milvus": "memory://", "sqlite": f"sqlite:///{folder}/agenthub.sqlite3"}
     url = urls.get(request.param) or request.getfixturevalue("migrated_postgresql")
-    return Api(make_app(folder, url, AGENTHUB_SERVICES="knowledge.*,platform.authentication", AGENTHUB_MAINTENANCE="off")).login()
+    options = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "AGENTHUB_MAINTENANCE": "off"}
+    return Api(make_app(folder, url, **options, **(in_milvus() if request.param == "milvus" else {}))).login()
 
 
 @pytest.fixture

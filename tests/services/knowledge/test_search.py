@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agenthub.core.ids import new_id
-from tests.api import Api, make_app
+from tests.api import Api, in_milvus, make_app
 
 FACTS = [
     ("lang-en", "The Eiffel Tower stands in Paris.", {"lang": "en", "year": 1889, "tags": ["tower", "france"]}),
@@ -21,10 +21,11 @@ FACTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+@pytest.fixture(scope="module", params=["volume", "milvus"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Api:
     folder: Path = tmp_path_factory.mktemp("search")
-    return Api(make_app(folder, AGENTHUB_SERVICES="knowledge.*,platform.authentication")).login()
+    where = in_milvus() if request.param == "milvus" else {}
+    return Api(make_app(folder, AGENTHUB_SERVICES="knowledge.*,platform.authentication", **where)).login()
 
 
 @pytest.fixture(scope="module")

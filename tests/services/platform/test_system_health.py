@@ -13,6 +13,8 @@ from agenthub.core.errors import StorageUnavailable
 from agenthub.factory import create_app
 from agenthub.settings import Settings
 from agenthub.web.access import EXTENSION
+from tests.rag.samples import milvus_file
+from tests.servers.agenthub_server import free_port
 
 OWNER = {"email": "owner@example.com", "password": "a-long-test-password-1"}
 
@@ -37,6 +39,16 @@ def test_readiness_has_each_dependency_with_its_latency_and_nothing_else(tmp_pat
     body = body_of(serve(tmp_path, "knowledge.*").test_client().get("/api/health/ready"))
     assert set(body["checks"]) == {"storage", "volume", "cache", "embedding"}
     assert all(set(check) == {"status", "latency_ms"} for check in body["checks"].values())
+
+
+def test_the_vector_engines_server_is_a_dependency_where_it_is_chosen(tmp_path: Path) -> None:
+    answer = serve(tmp_path, "knowledge.*", VECTOR_STORE_URL=milvus_file(), WEB_CONCURRENCY="1").test_client().get("/api/health/ready")
+    assert body_of(answer)["checks"]["vectors"]["status"] == "ok"
+    gone = serve(tmp_path, "knowledge.*", VECTOR_STORE_URL=f"http://127.0.0.1:{free_port()}", VECTOR_STORE_TIMEOUT_SECONDS="1")
+    refused = gone.test_client().get("/api/health/ready")
+    assert refused.status_code == 503 and refused.headers["Retry-After"]
+    assert body_of(refused)["checks"]["vectors"]["status"] == "failing"
+    assert body_of(refused)["checks"]["volume"]["status"] == "ok"
 
 
 def test_a_process_checks_only_what_it_uses(tmp_path: Path) -> None:

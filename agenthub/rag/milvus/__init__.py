@@ -1,0 +1,1 @@
+"""The second adapter of the vector engine: chunks and vectors in Milvus (docs/vector-engines.md)."""
