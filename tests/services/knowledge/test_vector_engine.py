@@ -14,6 +14,7 @@ from agenthub.settings import Settings
 from tests.api import Api, in_milvus, make_app
 from tests.servers.agenthub_server import free_port
 
+DOCUMENT: dict[str, Any] = {"json": {"title": "a", "text": "Walruses have tusks."}, "headers": {"Idempotency-Key": "once"}}
 SERVICES = {"AGENTHUB_SERVICES": "knowledge.*,platform.*", "AGENTHUB_MAINTENANCE": "off"}
 
 
@@ -27,9 +28,7 @@ def test_an_unreachable_engine_is_503_and_nothing_is_half_there(tmp_path: Path) 
     base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'zoo'}, 201)['id']}"
     started = time.monotonic()
     for _ in range(3):
-        answer = api.send(
-            "POST", f"{base}/documents", json={"title": "a", "text": "Walruses have tusks."}, headers={"Idempotency-Key": "once"}
-        )
+        answer = api.send("POST", f"{base}/documents", **DOCUMENT)
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "vector_engine_unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
     assert time.monotonic() - started < 10
@@ -37,10 +36,7 @@ def test_an_unreachable_engine_is_503_and_nothing_is_half_there(tmp_path: Path) 
     assert api.get(base)["generation"] == 1
     assert api.post(f"{base}/search", {"query": "walrus"})["hits"] == []
     back = open_api(tmp_path, **in_milvus())
-    headers = {"Idempotency-Key": "once"}
-    assert (
-        back.call("POST", f"{base}/documents", 201, json={"title": "a", "text": "Walruses have tusks."}, headers=headers)["generation"] == 2
-    )
+    assert back.call("POST", f"{base}/documents", 201, **DOCUMENT)["generation"] == 2
     assert len(back.post(f"{base}/search", {"query": "walrus"})["hits"]) == 1
     away = open_api(tmp_path, **gone)
     refused = away.send("POST", f"{base}/search", json={"query": "walrus"})
