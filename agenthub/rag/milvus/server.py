@@ -182,12 +182,17 @@ class MilvusServer:
         try:
             answer = ask(self._connected())
         except (MilvusException, grpc.RpcError, OSError) as error:
-            said = _without_noise(error)
-            if _unreachable(error):
-                raise self._patience.failed(f"Milvus does not answer: {said}") from error
-            raise VectorEngineUnavailable(f"Milvus refused: {said}", retry_after_seconds=1.0) from error
+            raise self._translated(error) from error
         self._patience.answered()
         return answer
+
+    def _translated(self, error: Exception) -> VectorEngineUnavailable:
+        said = _without_noise(error)
+        if not _unreachable(error):
+            return VectorEngineUnavailable(f"Milvus refused: {said}", retry_after_seconds=1.0)
+        if self._settings.lite:
+            said = f"the file can't be opened; another process may have it, and only one can: {said}"
+        return self._patience.failed(f"Milvus does not answer: {said}")
 
     def _connected(self) -> MilvusClient:
         """Raises: as `MilvusClient`; VectorEngineUnavailable when another thread has just tried in vain."""

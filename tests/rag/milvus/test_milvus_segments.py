@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,8 +23,9 @@ from agenthub.rag.filters import parse_filter
 from agenthub.rag.milvus import nearest, rows
 from agenthub.rag.milvus.segments import MilvusSegments
 from agenthub.rag.milvus.server import MilvusServer
+from agenthub.rag.references import FileRef
 from agenthub.rag.searcher import SearchRequest
-from agenthub.rag.segment import CHUNKS, FILTERS, KEYWORDS, Chunk, file_of
+from agenthub.rag.segment import CHUNKS, FILTERS, KEYWORDS, Chunk, SegmentEntry, SegmentHeader, file_of
 from agenthub.rag.volume import Volume
 from tests.rag.samples import DIMENSION, Base, chunks, cosines, milvus_engine, milvus_file, new_engine, vectors
 
@@ -115,6 +118,21 @@ def test_a_segment_nobody_saw_is_withdrawn(base: Base) -> None:
     base.engine.discard_segment(base.id, made)
     assert held(base) == 30
     assert not [name for name in base.engine.volume.files(base.id) if made.id in name]
+
+
+def test_a_golden_header_is_read_and_written_as_ever() -> None:
+    data = (Path(__file__).parents[2] / "data" / "rag" / "milvus-3" / "segment.json").read_bytes()
+    name = "segments/0c9vd2m5k8e7r1t6y3w4x2z9ab/segment.json"
+    header = SegmentHeader.decode(data, SegmentEntry("0c9vd2m5k8e7r1t6y3w4x2z9ab", FileRef(name, len(data), "0" * 64), 3, 0, 2))
+    assert header.encode() == data
+    assert header.elsewhere is not None
+    assert (header.elsewhere.collection, header.elsewhere.written_at, header.elsewhere.long_rows) == (
+        "agenthub_8",
+        467523456789012345,
+        (1,),
+    )
+    with pytest.raises(CorruptFile):
+        SegmentHeader.decode(data.replace(b'"row_count": 2', b'"row_count": 3'), SegmentEntry(header.id, FileRef(name, 0, ""), 3, 0, 2))
 
 
 # -- what goes wrong
@@ -268,6 +286,17 @@ def test_a_server_that_is_not_there_is_said_in_time_and_then_at_once(tmp_path: P
     with pytest.raises(VectorEngineUnavailable):
         base.engine.segments.self_test()
     assert base.searcher().chunk_count == 0  # reading what is empty asks nobody
+
+
+def test_a_second_process_is_told_that_milvus_lite_is_the_firsts(base: Base) -> None:
+    code = (
+        "from agenthub.rag.configuration import MilvusSettings\n"
+        "from agenthub.rag.milvus.server import MilvusServer\n"
+        f"MilvusServer(MilvusSettings({milvus_file()!r})).version()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "VectorEngineUnavailable: Milvus does not answer: the file can't be opened; another process may have it" in ended.stderr
 
 
 def test_a_server_that_refuses_is_asked_again(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
