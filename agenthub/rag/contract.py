@@ -50,7 +50,7 @@ class Rows:
 class Finding(Protocol):
     """What a searcher asks."""
 
-    def nearest(self, live: Sequence[Live], runs: Sequence[Run], queries: Vectors, count: int) -> list[Ranked]:
+    def nearest(self, live: Sequence[Live], runs: Sequence[Run], queries: Vectors, count: int, /) -> list[Ranked]:
         """For each query (of length 1) the `count` live rows of highest cosine over all these segments: as many as there are,
         whatever is excluded; equal scores by place. `runs` are those of the segments that are joined in memory.
 

@@ -48,7 +48,7 @@ class MilvusSegments:
 
     # -- searching
 
-    def nearest(self, live: Sequence[Live], runs: Sequence[Run], queries: Vectors, count: int) -> list[Ranked]:
+    def nearest(self, live: Sequence[Live], _runs: Sequence[Run], queries: Vectors, count: int) -> list[Ranked]:
         return Nearest(self._server, live, queries, count).ranked(self._fraction)
 
     def lines(self, places: Sequence[tuple[OpenSegment, int]]) -> list[bytes]:

@@ -121,7 +121,7 @@ def test_a_segment_nobody_saw_is_withdrawn(base: Base) -> None:
 
 
 def test_a_golden_header_is_read_and_written_as_ever() -> None:
-    data = (Path(__file__).parents[2] / "data" / "rag" / "milvus-3" / "segment.json").read_bytes()
+    data = (Path(__file__).parents[2] / "data" / "rag" / "milvus-4" / "segment.json").read_bytes()
     name = "segments/0c9vd2m5k8e7r1t6y3w4x2z9ab/segment.json"
     header = SegmentHeader.decode(data, SegmentEntry("0c9vd2m5k8e7r1t6y3w4x2z9ab", FileRef(name, len(data), "0" * 64), 3, 0, 2))
     assert header.encode() == data

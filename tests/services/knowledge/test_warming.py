@@ -84,7 +84,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 
 def opened_segments(api: Api) -> int:
-    return len(resources_of(api).knowledge._segments.present())
+    return len(resources_of(api).knowledge._opened.present())
 
 
 def test_a_new_process_has_ready_what_another_was_asked_for(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
