@@ -60,7 +60,8 @@ class Handler(Protocol):
         there, whenever this process ends. A certain failure of one item is a final status of the item, never an exception.
 
         Raises: LeaseLost when a job was taken away, and then nothing more is written; ProviderFailure, VolumeUnavailable,
-        StorageUnavailable, RateLimited or GenerationConflict when it may succeed later: the jobs are postponed, longer with
-        each time, and end as `failed` after twenty without progress. Any other AgentHubError ends the jobs as `failed`.
+        VectorEngineUnavailable, StorageUnavailable, RateLimited or GenerationConflict when it may succeed later: the jobs are
+        postponed, longer with each time, and end as `failed` after twenty without progress. Any other AgentHubError ends the
+        jobs as `failed`.
         """
         ...

@@ -12,6 +12,7 @@ CODES: Final[dict[type[errors.AgentHubError], str]] = {
     errors.InvalidInput: "invalid_input",
     errors.NotFound: "not_found",
     errors.ModelMismatch: "model_mismatch",
+    errors.WrongVectorEngine: "wrong_vector_engine",
     errors.GenerationConflict: "generation_conflict",
     errors.Conflict: "conflict",
     errors.RateLimited: "rate_limited",
@@ -21,6 +22,7 @@ CODES: Final[dict[type[errors.AgentHubError], str]] = {
     errors.StorageUnavailable: "storage_unavailable",
     errors.VolumeFull: "volume_full",
     errors.VolumeUnavailable: "volume_unavailable",
+    errors.VectorEngineUnavailable: "vector_engine_unavailable",
 }
 INTERNAL: Final = ("internal", "something went wrong on our side; the log has the details")
 

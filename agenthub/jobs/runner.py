@@ -18,6 +18,7 @@ from agenthub.core.errors import (
     ProviderFailure,
     RateLimited,
     StorageUnavailable,
+    VectorEngineUnavailable,
     VolumeUnavailable,
 )
 from agenthub.core.failpoints import Failpoint, failpoint
@@ -33,7 +34,16 @@ MOST_TRIES: Final = 20
 LONGEST_STEP_SECONDS: Final = 300.0
 """How long after its deadline a slice is believed to be at work; then its lease is no longer renewed."""
 _LONGEST_PAUSE_SECONDS: Final = 300.0
-_PASSING: Final = (ProviderFailure, FetchFailed, VolumeUnavailable, StorageUnavailable, RateLimited, GenerationConflict, Failpoint)
+_PASSING: Final = (
+    ProviderFailure,
+    FetchFailed,
+    VolumeUnavailable,
+    VectorEngineUnavailable,
+    StorageUnavailable,
+    RateLimited,
+    GenerationConflict,
+    Failpoint,
+)
 _log = logging.getLogger("agenthub.jobs")
 
 

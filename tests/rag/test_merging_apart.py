@@ -27,19 +27,19 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
 def test_the_same_rows_without_the_hidden_ones(base: Base) -> None:
     engine, manifest = base.engine, base.engine.read_manifest(base.id, base.pointer)
     burials = Burials([Tombstone("chunk", "p1-7", manifest.generation + 1)])
-    entry = rewrite_apart(engine.volume, base.id, manifest.segments, burials, signature=manifest.signature, language="english")
+    entry = rewrite_apart(engine.segments, base.id, manifest.segments, burials, signature=manifest.signature, language="english")
     assert entry is not None and entry.chunk_count == 59
-    found, rows = visible_rows(engine.volume, base.id, entry, Burials([]))
-    kept = [visible_rows(engine.volume, base.id, one, burials) for one in manifest.segments]
-    assert [chunk.id for chunk in found] == [chunk.id for rows_, _ in kept for chunk in rows_]
-    assert rows.tobytes() == b"".join(one.tobytes() for _, one in kept)
+    found = list(visible_rows(engine.segments, base.id, entry, Burials([])))
+    kept = [part for one in manifest.segments for part in visible_rows(engine.segments, base.id, one, burials)]
+    assert [chunk.id for chunks, _ in found for chunk in chunks] == [chunk.id for chunks, _ in kept for chunk in chunks]
+    assert b"".join(rows.tobytes() for _, rows in found) == b"".join(rows.tobytes() for _, rows in kept)
 
 
 def test_nothing_visible_is_no_segment(base: Base) -> None:
     manifest = base.engine.read_manifest(base.id, base.pointer)
     burials = Burials([Tombstone("chunk", f"p{part}-{n}", manifest.generation + 1) for part in range(2) for n in range(30)])
-    volume = base.engine.volume
-    assert rewrite_apart(volume, base.id, manifest.segments, burials, signature=manifest.signature, language="english") is None
+    segments = base.engine.segments
+    assert rewrite_apart(segments, base.id, manifest.segments, burials, signature=manifest.signature, language="english") is None
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -51,11 +51,11 @@ def test_its_errors_are_those_of_a_merge_here(base: Base, tmp_path: Path, harm: 
     else:
         file.write_bytes(file.read_bytes()[:-1] + b" ")
     with pytest.raises(MissingFile if harm == "missing" else CorruptFile):
-        rewrite_apart(base.engine.volume, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
+        rewrite_apart(base.engine.segments, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
 
 
 def test_a_process_that_dies_is_a_clear_failure(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     manifest = base.engine.read_manifest(base.id, base.pointer)
     with pytest.raises(VolumeUnavailable, match="without an answer"):
-        rewrite_apart(base.engine.volume, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
+        rewrite_apart(base.engine.segments, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
