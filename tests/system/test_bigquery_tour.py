@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,18 @@ def run(server: AgentHubServer, *words: str) -> str:
     return done.stdout
 
 
+def uploaded(client: Remote, base: str, files: list[Any]) -> dict[str, int]:
+    """Upload the files and wait for the job that reads them: commits take their time on the emulator."""
+    url = f"/api/knowledge-bases/{base}/documents?wait=0"
+    job = client.post(url, None, 202, files=files)["job"]
+    limit = time.monotonic() + 600
+    while job["status"] in ("queued", "running") and time.monotonic() < limit:
+        time.sleep(2)
+        job = client.get(f"/api/jobs/{job['id']}")
+        job = job.get("job", job)
+    return {name: job["progress"][name] for name in ("succeeded", "failed")}
+
+
 @pytest.mark.timeout(900)
 def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
     command = [sys.executable, "-m", "agenthub.cli", "owner", "--email", "owner@example.com"]
@@ -42,9 +56,8 @@ def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
         client = Remote(server.url).login(*OWNER.values())
         base = client.post("/api/knowledge-bases", {"name": "library"}, 201)["id"]
         agent = client.post("/api/agents", {"name": "Librarian", "knowledge_base_ids": [base]}, 201)
-        files = [("files", (path.name, path.read_bytes())) for path in sorted(DOCUMENTS.iterdir())]
-        report = client.post(f"/api/knowledge-bases/{base}/documents", None, 207, files=files)
-        assert (report["accepted"], report["refused"]) == (len(files) - 1, 1)
+        files = [("files", (path.name, path.read_bytes())) for path in sorted(DOCUMENTS.glob("*.*"))]
+        assert uploaded(client, base, files) == {"succeeded": len(files) - 1, "failed": 1}, "all but the scan without text"
         before = answers(client, base)
         server.kill()
         server.start()
