@@ -65,8 +65,7 @@ def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
         assert again.get("/api/auth/me")["email"] == "owner@example.com"
         assert again.get(f"/api/agents/{agent['id']}") == agent
         assert answers(again, base) == before
-        ready = again.get("/api/health/ready")
-        assert "bigquery" in str(ready)
+        assert again.get("/api/health/ready")["status"] == "ok"
         again.post("/api/auth/logout", status=204)
         again.call("GET", "/api/auth/me", 401)
         assert server.stop() == 0
