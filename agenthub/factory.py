@@ -14,7 +14,7 @@ from agenthub import __version__
 from agenthub.core import failpoints
 from agenthub.core.errors import AgentHubError, InvalidInput, SettingsError
 from agenthub.jobs.thread import JobThread
-from agenthub.registry import Need, Service, load, needs_of, services_for
+from agenthub.registry import Service, load, needs_of, services_for
 from agenthub.repositories.platform.founding import ensure_first_owner
 from agenthub.resources import Resources, open_resources
 from agenthub.settings import Settings
@@ -29,7 +29,8 @@ from agenthub.web.readiness import readiness_of
 from agenthub.web.requests import install_requests
 from agenthub.web.running import RUNNING, Running, running
 
-_JOB_NEEDS: Final[frozenset[Need]] = frozenset({"knowledge", "embedders"})
+UPLOADS: Final = "knowledge.document-processing"
+"""Processes of this service work on jobs: others, such as those that only search, are not burdened with it."""
 _log = structlog.get_logger("agenthub")
 
 
@@ -97,7 +98,8 @@ def _has_default_owner(resources: Resources) -> bool:
 def _describe(app: Flask, resources: Resources, metrics: Metrics, described: Running) -> None:
     """Say what runs here: to the views that ask, to Prometheus, and in one line of the log."""
     app.extensions[EXTENSION] = resources
-    app.extensions[JOBS] = JobThread(resources, enabled=resources.settings.jobs.enabled and resources.needs >= _JOB_NEEDS)
+    takes_uploads = UPLOADS in {service.name for service in described.services}
+    app.extensions[JOBS] = JobThread(resources, enabled=resources.settings.jobs.enabled and takes_uploads)
     app.extensions[METRICS] = metrics
     app.extensions[READINESS] = readiness_of(resources)
     app.extensions[RUNNING] = described

@@ -20,6 +20,7 @@ _IDLE_SECONDS: Final = 2.0
 _SWEEP_SECONDS: Final = 600.0
 _FIRST_LOOK_SECONDS: Final = 0.01
 _LONGEST_LOOK_SECONDS: Final = 0.25
+_SHORT_WAIT_SECONDS: Final = 5.0
 _CLOSING_SECONDS: Final = 8.0
 _log = logging.getLogger("agenthub.jobs")
 
@@ -38,6 +39,7 @@ class JobThread:
         self._thread: threading.Thread | None = None
         self._watching = False
         self._noticed = False
+        self._patient = threading.BoundedSemaphore(max(1, resources.settings.web.thread_count // 2))
 
     def start(self) -> None:
         """Work and watch from now on. Never before a fork."""
@@ -58,8 +60,18 @@ class JobThread:
     def wait(self, tenant_id: TenantId, job_id: str, seconds: float) -> Job:
         """The job when it has ended, whoever did it, or as it is after that time.
 
-        Raises: NotFound.
+        Half of the process's threads may wait for as long as they were told; others give up after five seconds, so that long
+        uploads don't keep searches from being answered. Raises: NotFound.
         """
+        job = self._awaited(tenant_id, job_id, min(seconds, _SHORT_WAIT_SECONDS))
+        if job.finished or seconds <= _SHORT_WAIT_SECONDS or not self._patient.acquire(blocking=False):
+            return job
+        try:
+            return self._awaited(tenant_id, job_id, seconds - _SHORT_WAIT_SECONDS)
+        finally:
+            self._patient.release()
+
+    def _awaited(self, tenant_id: TenantId, job_id: str, seconds: float) -> Job:
         jobs, end, pause = JobRepository(self._resources.storage), time.monotonic() + seconds, _FIRST_LOOK_SECONDS
         while True:
             job = jobs.get(tenant_id, job_id)
