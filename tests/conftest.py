@@ -20,3 +20,13 @@ def migrated_postgresql(postgresql_database: str) -> str:
     environment = os.environ | {"DATABASE_URL": postgresql_database}
     subprocess.run([sys.executable, "-m", "agenthub.cli", "migrate"], cwd=ROOT, env=environment, check=True, timeout=120)
     return postgresql_database
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Repositories on BigQuery run with the torture: each row costs its emulator a second, and two run side by side here.
+
+    The storage contract, which they stand on, runs on it in every test.
+    """
+    for item in items:
+        if "tests/repositories/" in item.nodeid and "bigquery" in item.name:
+            item.add_marker(pytest.mark.torture)

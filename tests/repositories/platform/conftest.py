@@ -83,19 +83,3 @@ class Organizations:
 @pytest.fixture
 def made(storage: Storage) -> Organizations:
     return Organizations(storage)
-
-
-IN_HUNDREDS = (
-    "test_many_right_passwords_are_no_failures",
-    "test_a_crowd_can_not_lock_the_victim_out",
-    "test_a_known_address_keeps_its_whole_allowance_under_pressure",
-    "test_an_address_may_not_try_every_account",
-)
-"""They write hundreds of times one after the other: minutes on an emulator, so there they run with the torture."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give those tests their mark on BigQuery."""
-    for item in items:
-        if item.name.startswith(IN_HUNDREDS) and item.name.endswith("[bigquery]"):
-            item.add_marker(pytest.mark.torture)
