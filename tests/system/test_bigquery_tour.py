@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +45,16 @@ def uploaded(client: Remote, base: str, files: list[Any]) -> dict[str, int]:
     return {name: job["progress"][name] for name in ("succeeded", "failed")}
 
 
+def wait_until_free(port: int) -> None:
+    """Wait for the last child of a killed server to notice that its parent is gone: it may hold the port so long."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return
+        time.sleep(0.2)
+
+
 @pytest.mark.timeout(900)
 def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
     command = [sys.executable, "-m", "agenthub.cli", "owner", "--email", "owner@example.com"]
@@ -60,6 +71,7 @@ def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
         assert uploaded(client, base, files) == {"succeeded": len(files) - 1, "failed": 1}, "all but the scan without text"
         before = answers(client, base)
         server.kill()
+        wait_until_free(server.port)
         server.start()
         again = Remote(server.url, client.token)
         assert again.get("/api/auth/me")["email"] == "owner@example.com"

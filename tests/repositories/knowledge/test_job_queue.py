@@ -115,12 +115,18 @@ def test_a_lease_that_ran_out_is_fenced_off(desk: Desk) -> None:
     assert desk.jobs.get(new.job.tenant_id, new.job.id).fence == new.fence
 
 
+def a_second(desk: Desk) -> float:
+    """As long, in seconds, as makes a commit seem quick: BigQuery's emulator takes a second or several for one."""
+    return 30.0 if desk.storage.backend == "bigquery" else 1.0
+
+
 def test_a_renewed_lease_lasts(desk: Desk) -> None:
     desk.job(desk.base())
-    queue = JobQueue(desk.storage, lease_seconds=1.0)
+    second = a_second(desk)
+    queue = JobQueue(desk.storage, lease_seconds=second)
     [leased] = queue.take(KINDS)
     for _ in range(4):
-        time.sleep(0.4)
+        time.sleep(0.4 * second)
         queue.renew([leased])
     assert queue.check(leased).fence == leased.fence
 
@@ -169,9 +175,10 @@ def test_postponed_jobs_wait(desk: Desk) -> None:
     desk.job(desk.base())
     queue = JobQueue(desk.storage)
     [leased] = queue.take(KINDS)
-    queue.postpone(leased, lambda tries: 0.3 * tries, "provider_failure", "it is down", 1.0)
+    second = a_second(desk)
+    queue.postpone(leased, lambda tries: 0.3 * second * tries, "provider_failure", "it is down", second)
     assert queue.take(KINDS) == []
-    time.sleep(0.4)
+    time.sleep(0.4 * second)
     [again] = queue.take(KINDS)
     assert (again.job.tries, again.job.error_message) == (2, "it is down")
 
