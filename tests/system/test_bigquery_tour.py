@@ -56,6 +56,7 @@ def wait_until_free(port: int) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.torture  # three minutes on the emulator
 def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
     command = [sys.executable, "-m", "agenthub.cli", "owner", "--email", "owner@example.com"]
     refused = subprocess.run(command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False, timeout=180)
