@@ -64,7 +64,7 @@ def create_tables(storage: Storage, tables: Iterable[Table]) -> None:
         storage.own_schema.make(list(tables))
     if isinstance(storage, SqlStorage):
         with reached(), storage.engine.begin() as connection:
-            metadata_for([GATE, CHANGES, *tables]).create_all(connection)
+            metadata_for(dict.fromkeys([GATE, CHANGES, *tables])).create_all(connection)
 
 
 def revisions_of(versions: Path) -> list[str]:
