@@ -232,7 +232,7 @@ class House:
         tables: dict[str, Any] = {}
         for name, shelf in self.world.storage._shelves.items():
             skipped = _TOUCHED.get(name, ())
-            if name not in ("audit_events", "job_turns", "kb_heat"):  # the latter are kept by threads beside the requests
+            if name not in ("audit_events", "job_turns", "kb_heat", "kb_intents"):  # the latter are kept by threads beside the requests
                 tables[name] = {key: {c: v for c, v in row.items() if c not in skipped} for key, row in shelf.rows.items()}
         return tables
 
