@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 
 import httpx
+
+from tests.servers.listening import listening
 
 Fault = Literal[
     "quota",  # the call is refused: too many
@@ -215,16 +217,9 @@ def _job(path: str, job_id: str, reason: str, message: str) -> dict[str, Any]:
 def faulty_bigquery(upstream: str, script: Callable[[Call], Fault | None]) -> Iterator[FaultyBigQuery]:
     """The server on a free port of this machine, until the block ends."""
     state = FaultyBigQuery(upstream, script)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
-    server.daemon_threads = True
-    state.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
     try:
-        yield state
+        with listening(type("Handler", (_Handler,), {"state": state}), state.released) as address:
+            state.endpoint = address
+            yield state
     finally:
-        state.released.set()
-        server.shutdown()
-        server.server_close()
         state.client.close()
-        thread.join()

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
 
 from tests.servers.chat import ChatAnswers, Reply, repeating
+from tests.servers.listening import listening
 
 
 def vector_of(text: str, dimension: int) -> list[float]:
@@ -178,15 +179,6 @@ class _Handler(BaseHTTPRequestHandler):
 def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
     """The server on a free port of this machine, until the block ends."""
     state = OpenAIServer(**behaviour)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(type("Handler", (_Handler,), {"state": state}), state.released) as address:
+        state.url = f"{address}/v1"
         yield state
-    finally:
-        state.released.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

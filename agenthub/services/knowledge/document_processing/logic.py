@@ -12,6 +12,7 @@ from agenthub.core.types import TenantId
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import DocumentRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.removing import removing
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.resources import Resources
@@ -55,17 +56,8 @@ class Library:
             if not present:
                 raise NotFound("no document with this id" if len(wanted) == 1 else "no document with any of these ids")
             found = {document.id for document in present}
-            writes = [write for document in present for write in self._documents.removal(document, generation)]
-            writes += [self._documents.audited(document, "delete", now) for document in present]
-            return Effect(
-                answer(Deleted(generation, tuple(d.id for d in present), tuple(key for key in wanted if key not in found))),
-                "delete",
-                burials=tuple(Burial("document", document.id) for document in present),
-                writes=tuple(writes),
-                documents_delta=-len(present),
-                chunks_delta=-sum(d.chunk_count for d in present),
-                size_delta_bytes=-sum(d.size_bytes for d in present),
-            )
+            deleted = Deleted(generation, tuple(d.id for d in present), tuple(key for key in wanted if key not in found))
+            return removing(self._documents, present, generation, now, answer(deleted))
 
         return plan
 

@@ -70,13 +70,12 @@ def get_cache_statistics() -> CacheOut:
     totals = resources().embedders.cache_totals()
     held = resources().cache.statistics()
     last = resources().warming.last if "knowledge" in resources().needs else None
-    asked = totals.hits + totals.misses
     shown = held.servers if "health:read" in principal().permissions else ()  # where our servers are is for those who run them
     return CacheOut(
         backend=held.backend,
         hits=totals.hits,
         misses=totals.misses,
-        hit_ratio=totals.hits / asked if asked else None,
+        hit_ratio=_ratio(totals.hits, totals.misses),
         entries=held.entries,
         size_bytes=held.size_bytes,
         max_bytes=held.max_bytes,
@@ -115,13 +114,16 @@ def _reach() -> Literal["all_processes", "this_process"]:
     return "all_processes" if resources().settings.cache.shared else "this_process"
 
 
+def _ratio(hits: int, misses: int) -> float | None:
+    return hits / (hits + misses) if hits + misses else None
+
+
 def _kind(seen: KindStatistics) -> CacheKindOut:
-    asked = seen.hits + seen.misses
     return CacheKindOut(
         kind=seen.kind,
         hits=seen.hits,
         misses=seen.misses,
-        hit_ratio=seen.hits / asked if asked else None,
+        hit_ratio=_ratio(seen.hits, seen.misses),
         errors=seen.errors,
         forged=seen.forged,
         read_bytes=seen.read_bytes,

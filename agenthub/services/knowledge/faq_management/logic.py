@@ -14,6 +14,7 @@ from agenthub.repositories.knowledge.documents import Document
 from agenthub.repositories.knowledge.faqs import FaqRepository, FaqText, faq_document
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.models import pinned_embedder
+from agenthub.repositories.knowledge.removing import removing
 from agenthub.repositories.operations import Operation
 from agenthub.resources import Resources
 from agenthub.services.knowledge.faq_management.schemas import OnConflict
@@ -192,17 +193,7 @@ class Faqs:
                 raise NotFound("no FAQ with this id" if len(wanted) == 1 else "no FAQ with any of these ids")
             found = {document.id for document in present}
             deleted = Deleted(generation, tuple(k for k in wanted if k in found), tuple(k for k in wanted if k not in found))
-            writes = [write for document in present for write in self._rows.removal(document, generation)]
-            return Effect(
-                answer(deleted),
-                "delete",
-                burials=tuple(Burial("document", document.id) for document in present),
-                writes=(*writes, *(self._rows.audited(document, "delete", now) for document in present)),
-                documents_delta=-len(present),
-                chunks_delta=-len(present),
-                size_delta_bytes=-sum(document.size_bytes for document in present),
-                details={"faqs": len(present)},
-            )
+            return removing(self._rows, present, generation, now, answer(deleted), {"faqs": len(present)})
 
         return plan
 
