@@ -41,7 +41,7 @@ class Flood:
             base = remote.post("/api/knowledge-bases", {"name": "flood"}, 201)["id"]
             path = f"/api/knowledge-bases/{base}"
             for number in range(20):
-                remote.post(f"{path}/documents", document(number), 201)
+                remote.post(f"{path}/documents", document(self.documents + number), 201)  # others: the same are not taken twice
             quiet = searches(remote, path)
             self._flood(server.url, remote, path)
             time.sleep(3)  # merging ends

@@ -204,8 +204,14 @@ class MilvusServer:
                 settings = self._settings
                 if settings.lite:
                     Path(settings.url).parent.mkdir(parents=True, exist_ok=True)
-                self._client = MilvusClient(settings.url, token=settings.token or "", timeout=settings.timeout_seconds)
+                self._client = MilvusClient(
+                    settings.url, token=settings.token or "", timeout=settings.timeout_seconds, grpc_options=_CHANNEL
+                )
             return self._client
+
+
+_CHANNEL: Final = {"grpc.keepalive_time_ms": 330_000, "grpc.keepalive_permit_without_calls": False}
+"""pymilvus pings every ten seconds, also when nothing is asked: Milvus Lite then hangs up («Too many pings»). Our calls end by their own time."""
 
 
 def _consistency(since: int) -> dict[str, Any]:
