@@ -23,7 +23,7 @@ run: $(STAMPS)/model ## Serve all services on http://localhost:5000 with embedde
 
 .PHONY: test
 test: check servers ## make check, then all tests but the torture (TESTS=tests/rag for a part)
-	$(BIN)/python -m pytest -m "not torture" $(TESTS)
+	$(BIN)/python -m pytest -m "not torture" -n 2 --dist loadfile $(TESTS)
 
 .PHONY: test-bigquery
 test-bigquery: $(STAMPS)/development ## The storage suite on the BigQuery service: TEST_BIGQUERY_PROJECT=PROJECT, with credentials; it bills there
