@@ -211,7 +211,7 @@ class MilvusServer:
 
 
 _CHANNEL: Final = {"grpc.keepalive_time_ms": 330_000, "grpc.keepalive_permit_without_calls": False}
-"""pymilvus pings every ten seconds, also when nothing is asked: Milvus Lite then hangs up («Too many pings»). Our calls end by their own time."""
+"""pymilvus pings every ten seconds, also when nothing is asked, and Milvus Lite hangs up («Too many pings»). Each call has its own end."""
 
 
 def _consistency(since: int) -> dict[str, Any]:
