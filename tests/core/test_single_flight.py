@@ -61,7 +61,7 @@ def test_those_who_wait_for_a_failure_make_it_themselves() -> None:
 
 
 def test_nobody_waits_longer_than_the_patience() -> None:
-    flights: SingleFlight[str] = SingleFlight(patience_seconds=0.1)
+    flights: SingleFlight[str] = SingleFlight(patience_seconds=2)
     first, second = Maker(), Maker()
     second.go.set()
     with ThreadPoolExecutor(1) as pool:
@@ -69,13 +69,13 @@ def test_nobody_waits_longer_than_the_patience() -> None:
         assert first.entered.wait(20)
         started = time.monotonic()
         assert flights.get_many(["c", "b", "a"], second) == {"a": "A", "b": "B", "c": "C"}
-        assert time.monotonic() - started < 2, "one patience, not one for each key"
+        assert time.monotonic() - started < 5.8, "one patience, not one for each key"
         first.go.set()
         assert one.result(20) == {"a": "A", "b": "B", "c": "C"}
 
 
 def test_crossing_requests_do_not_wait_for_one_another() -> None:
-    flights: SingleFlight[str] = SingleFlight(patience_seconds=5)
+    flights: SingleFlight[str] = SingleFlight(patience_seconds=600)
 
     def ask(seed: int) -> bool:
         keys = [str((seed * 3 + step) % 7) for step in range(5)]
@@ -84,10 +84,8 @@ def test_crossing_requests_do_not_wait_for_one_another() -> None:
             for _ in range(200)
         )
 
-    started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(8)))
-    assert time.monotonic() - started < 5
+        assert all(pool.map(ask, range(8), timeout=300))
 
 
 def test_a_value_is_made_again_once_it_was_delivered() -> None:

@@ -160,19 +160,19 @@ def test_a_server_that_drips_ends_with_the_total_time(site: Site, part: str) -> 
     started = time.monotonic()
     with pytest.raises(FetchFailed):
         Fetcher(settings).fetch(site.url("/slow"))
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 8
 
 
 def test_a_resolver_that_hangs_ends_with_its_time() -> None:
     started = time.monotonic()
 
     def resolver(host: str, port: int) -> Sequence[str]:
-        time.sleep(2)
+        time.sleep(10)
         return ["8.8.8.8"]
 
     with pytest.raises(FetchFailed):
         Fetcher(GUARDED, resolver).fetch("http://slow.test/")
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 8
 
 
 def test_unwanted_compression_headers_without_end_and_nonsense_are_refused(site: Site) -> None:

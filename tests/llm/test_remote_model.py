@@ -96,7 +96,7 @@ def test_every_wait_ends(fault: str, seconds: float) -> None:
         started = time.monotonic()
         with pytest.raises(ProviderFailure):
             written(model_of(server, wait_seconds=0.3, whole_seconds=seconds))
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
 
 
 def test_waiting_is_told() -> None:

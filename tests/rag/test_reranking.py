@@ -48,7 +48,7 @@ def test_every_wait_ends(fault: str) -> None:
         started = time.monotonic()
         with pytest.raises(ProviderFailure):
             reranker_of(server, timeout_seconds=0.3).scores("what?", ["a"])
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Daemon:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 120
         while time.monotonic() < limit:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.5).close()

