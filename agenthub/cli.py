@@ -15,6 +15,7 @@ from agenthub.cli_ingest import ingest_command
 from agenthub.cli_knowledge import kb
 from agenthub.cli_storage import storage
 from agenthub.cli_upkeep import COMMANDS
+from agenthub.cli_warehouse import make_warehouse, warehouse
 from agenthub.cli_worker import worker_command
 from agenthub.core.errors import AgentHubError
 from agenthub.registry import SERVICES
@@ -47,6 +48,9 @@ def migrate_command() -> None:
     revision = migrate(opened, tables=TABLES)
     click.echo(f"{opened.backend}: schema revision {revision}" if revision else f"{opened.backend}: nothing to migrate")
     opened.close()
+    made = make_warehouse()
+    if made:
+        click.echo(made)
 
 
 @cli.command("owner")
@@ -93,6 +97,7 @@ cli.add_command(worker_command)
 cli.add_command(cache)
 cli.add_command(ingest_command)
 cli.add_command(storage)
+cli.add_command(warehouse)
 
 
 def main() -> None:

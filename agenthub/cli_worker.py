@@ -41,6 +41,8 @@ def worker_command(until_idle: bool) -> None:
     resources = open_resources(settings, Flask("agenthub"), Unobserved(), _NEEDS)
     stop = _stopped_by_signals()
     _log.info("worker starts")
+    if resources.exporting is not None and not until_idle:
+        resources.exporting.begin()
     try:
         _work(Runner(resources), stop, until_idle=until_idle)
     finally:

@@ -17,6 +17,7 @@ from agenthub.core.observe import Observer
 from agenthub.rag.configuration import MilvusSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
+from agenthub.repositories.exported import EXPORTED_TABLES
 from agenthub.repositories.platform.deployment_secrets import CACHE, deployment_secret
 from agenthub.settings import Settings
 from agenthub.storage.contract import Storage
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
     from agenthub.repositories.knowledge.upkeep import UpkeepThread
     from agenthub.repositories.knowledge.warming_thread import WarmingThread
+    from agenthub.storage.warehouse.contract import Warehouse
+    from agenthub.storage.warehouse.exporting import Exporter
+    from agenthub.storage.warehouse.thread import WarehouseThread
 
 _ALL: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders", "llm"})
 _SCHEMA: Final = "agenthub.storage.schema"
@@ -130,6 +134,30 @@ class Resources:
         return opened
 
     @property
+    def warehouse(self) -> Warehouse | None:
+        """Where events flow to; None where no warehouse is configured. Nobody is asked before it is used."""
+        if self.settings.warehouse is None:
+            return None
+        opened: Warehouse = self._open("storage", "warehouse", self._open_warehouse)
+        return opened
+
+    @property
+    def exporter(self) -> Exporter | None:
+        """What brings events there; None where no warehouse is configured."""
+        if self.settings.warehouse is None:
+            return None
+        opened: Exporter = self._open("storage", "exporter", self._open_exporter)
+        return opened
+
+    @property
+    def exporting(self) -> WarehouseThread | None:
+        """The exporter's thread; None where no warehouse is configured."""
+        if self.settings.warehouse is None:
+            return None
+        opened: WarehouseThread = self._open("storage", "exporting", self._open_exporting)
+        return opened
+
+    @property
     def limits(self) -> RateLimits:
         """How many requests a minute."""
         opened: RateLimits = self._open("cache", "limits", self._open_limits)
@@ -194,17 +222,39 @@ class Resources:
         make: Callable[..., Any] = _found("agenthub.repositories.knowledge.warming_thread:WarmingThread")
         return make(warming, self.cached.asked_to_warm, enabled=self.settings.warming)
 
+    def _open_warehouse(self) -> Any:
+        configured = self.settings.warehouse
+        return None if configured is None else _call("agenthub.storage.bigquery.warehouse:BigQueryWarehouse", configured.bigquery)
+
+    def _open_exporter(self) -> Any:
+        configured, module = self.settings.warehouse, "agenthub.storage.warehouse.exporting"
+        if configured is None:
+            return None
+        limits = _call(
+            f"{module}:Limits", configured.batch_rows, configured.batch_bytes, configured.interval_seconds, configured.lease_seconds
+        )
+        return _call(f"{module}:Exporter", self.storage, self.warehouse, EXPORTED_TABLES, limits, self.observer)
+
+    def _open_exporting(self) -> Any:
+        configured = self.settings.warehouse
+        if configured is None:
+            return None
+        make: Callable[..., Any] = _found("agenthub.storage.warehouse.thread:WarehouseThread")
+        return make(self.exporter, configured.interval_seconds, enabled=configured.enabled)
+
     def begin(self) -> None:
         """Start what works behind the requests. For a process that serves, after its fork."""
+        if self.exporting is not None:
+            self.exporting.begin()
         if "knowledge" in self.needs:
             self.warming.begin()
 
     def end(self) -> None:
         """Stop what `begin` started, within 2 seconds."""
         with self._lock:
-            warming = self._opened.get("warming")
-        if warming is not None:
-            warming.close()
+            running = [self._opened[name] for name in ("warming", "exporting") if name in self._opened]
+        for thread in running:
+            thread.close()
 
     def forget_texts(self, base: KnowledgeBase, texts: Sequence[str]) -> Sequence[str]:
         """Overwrite what the embedding cache keeps of a knowledge base's texts, and put all kept results out of use.
@@ -231,6 +281,13 @@ class Resources:
             _call(f"{_SCHEMA}:check_schema", self.storage)
         revision = None if self.storage.backend == "memory" else _call(f"{_SCHEMA}:schema_revision", self.storage)
         return {"backend": self.storage.backend, "schema_revision": revision, "writes": writes}
+
+    def check_warehouse(self) -> Mapping[str, Any]:
+        """Events reach the warehouse; how far it is behind. Raises: WarehouseStuck, saying why."""
+        if self.exporter is None:
+            return {}
+        facts: Mapping[str, Any] = _call("agenthub.storage.warehouse.health:facts_of", self.exporter.standing())
+        return facts
 
     def check_volume(self) -> Mapping[str, Any]:
         """A file can be made, closed, read back and removed."""

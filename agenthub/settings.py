@@ -18,6 +18,7 @@ from agenthub.rag.configuration import MilvusSettings, RagSettings, RerankSettin
 from agenthub.rag.embedding.configuration import EmbeddingSettings, EndpointSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.storage.configuration import BigQuerySettings, StorageSettings, bigquery_storage, parse_database_url
+from agenthub.storage.warehouse.configuration import WarehouseSettings
 from agenthub.variables import VARIABLES, Variable
 
 LogFormat = Literal["auto", "json", "text"]
@@ -92,6 +93,8 @@ class Settings:
     """All that a process was told. Made once at the start; nothing else reads the environment."""
 
     storage: StorageSettings
+    warehouse: WarehouseSettings | None
+    """Where events flow to; None without one."""
     cache: CacheSettings
     volume_path: Path
     milvus: MilvusSettings | None
@@ -128,6 +131,7 @@ class Settings:
         web = _web(reader)
         settings = cls(
             storage=storage,
+            warehouse=_warehouse(reader),
             cache=_cache(reader),
             volume_path=reader.path("VECTOR_STORE_BASE_PATH"),
             milvus=_milvus(reader, web.process_count),
@@ -212,7 +216,7 @@ class _Reader:
 
     def finish(self) -> None:
         if self.problems:
-            raise SettingsError(self.problems)
+            raise SettingsError(list(dict.fromkeys(self.problems)))
 
 
 def _storage(reader: _Reader) -> tuple[StorageSettings, bool]:
@@ -241,6 +245,20 @@ def _bigquery(reader: _Reader, project: str) -> BigQuerySettings:
         reader.number("AGENTHUB_BIGQUERY_TIMEOUT_SECONDS", 5, 600),
         reader.number("AGENTHUB_BIGQUERY_MAX_BYTES", 10 * 2**20, 2**50),
     )
+
+
+def _warehouse(reader: _Reader) -> WarehouseSettings | None:
+    """With a database and a project, the project's BigQuery is the warehouse."""
+    enabled = reader.switch("AGENTHUB_WAREHOUSE")
+    interval = reader.number("AGENTHUB_WAREHOUSE_INTERVAL_SECONDS", 1, 3600)
+    rows = reader.number("AGENTHUB_WAREHOUSE_BATCH_ROWS", 1, 1000)
+    size = reader.number("AGENTHUB_WAREHOUSE_BATCH_BYTES", 1024, 8 * 2**20)
+    project = reader.optional("GOOGLE_CLOUD_PROJECT")
+    if project is None or reader.optional("DATABASE_URL") is None:
+        return None
+    bigquery = _bigquery(reader, project)
+    reader.attempt(lambda: bigquery_storage(bigquery), None)
+    return WarehouseSettings(bigquery, enabled, interval, rows, size)
 
 
 def _cache(reader: _Reader) -> CacheSettings:

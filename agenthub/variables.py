@@ -20,12 +20,24 @@ VARIABLES: Final = (
     Variable(
         "DATABASE_URL", "", "Where rows live: postgresql://…, sqlite:////absolute/path.db or memory://. Unset: data/agenthub.sqlite3", True
     ),
-    Variable("GOOGLE_CLOUD_PROJECT", "", "Rows in this project's BigQuery, unless DATABASE_URL is set"),
+    Variable(
+        "GOOGLE_CLOUD_PROJECT",
+        "",
+        "Rows in this project's BigQuery; with DATABASE_URL rows are there, and this is the warehouse that events flow to",
+    ),
     Variable("BIGQUERY_DATASET", "agenthub_data", "The BigQuery dataset"),
     Variable("BIGQUERY_LOCATION", "US", "Where `make migrate` makes the dataset, such as EU or europe-west3"),
     Variable("BIGQUERY_EMULATOR_HOST", "", "http://HOST:PORT of a BigQuery emulator, asked without credentials"),
     Variable("AGENTHUB_BIGQUERY_TIMEOUT_SECONDS", "30", "How long a read or a commit on BigQuery may take; then the answer is 503"),
     Variable("AGENTHUB_BIGQUERY_MAX_BYTES", "10737418240", "The most that one BigQuery statement may bill"),
+    Variable(
+        "AGENTHUB_WAREHOUSE",
+        "on",
+        "With DATABASE_URL and GOOGLE_CLOUD_PROJECT events flow to BigQuery. off: not from this process; `warehouse run` does",
+    ),
+    Variable("AGENTHUB_WAREHOUSE_INTERVAL_SECONDS", "10", "How often what is new is sent to the warehouse"),
+    Variable("AGENTHUB_WAREHOUSE_BATCH_ROWS", "500", "The most rows sent to the warehouse at once"),
+    Variable("AGENTHUB_WAREHOUSE_BATCH_BYTES", "1048576", "The most bytes sent to the warehouse at once"),
     Variable("VECTOR_STORE_BASE_PATH", "data/knowledge", "The folder or mounted bucket for documents, vectors and indexes"),
     Variable(
         "VECTOR_STORE_URL",

@@ -207,3 +207,14 @@ def test_each_variable_is_listed_once_with_a_description() -> None:
 def test_the_defaults_of_the_table_are_accepted_as_values() -> None:
     stated = {variable.name: variable.default for variable in VARIABLES if variable.default}
     assert Settings.from_env(stated) == Settings.from_env({})
+
+
+def test_a_database_and_a_project_make_a_warehouse() -> None:
+    project = {"GOOGLE_CLOUD_PROJECT": "some-project"}
+    assert Settings.from_env(project).warehouse is None
+    assert Settings.from_env({"DATABASE_URL": "memory://"}).warehouse is None
+    both = Settings.from_env({"DATABASE_URL": "memory://", **project, "AGENTHUB_WAREHOUSE_BATCH_ROWS": "7"})
+    assert both.storage.backend == "memory"
+    assert both.warehouse is not None
+    assert (both.warehouse.bigquery.project, both.warehouse.batch_rows, both.warehouse.enabled) == ("some-project", 7, True)
+    assert problems_of({"DATABASE_URL": "memory://", "GOOGLE_CLOUD_PROJECT": "UPPER"}).count("GOOGLE_CLOUD_PROJECT") == 1

@@ -62,6 +62,10 @@ class CacheUnavailable(AgentHubError):
     """A cache server can't be used. Only health and operators hear of it: to everybody else it is a miss."""
 
 
+class WarehouseStuck(AgentHubError):
+    """Events don't reach the warehouse. Only health and operators hear of it: no request waits for that."""
+
+
 class NotFound(AgentHubError):
     """No such thing, or not this tenant's."""
 

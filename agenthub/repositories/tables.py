@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from agenthub.repositories.activity import ACTIVITY_EVENTS
 from agenthub.repositories.agents.agents import AgentRepository, AgentVersionRepository
 from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
@@ -26,6 +27,7 @@ from agenthub.repositories.platform.sessions import SESSIONS
 from agenthub.repositories.platform.users import USERS
 from agenthub.storage.gate import CHANGES, GATE
 from agenthub.storage.moving.tables import MOVES
+from agenthub.storage.warehouse.feed import FEEDS
 
 MOVED_TABLES: Final = (
     ORGANIZATIONS,
@@ -36,6 +38,7 @@ MOVED_TABLES: Final = (
     DEPLOYMENT_SECRETS,
     APPLIED_OPERATIONS,
     AUDIT_EVENTS,
+    ACTIVITY_EVENTS,
     KnowledgeBaseRepository.table,
     DocumentRepository.table,
     DOCUMENT_HISTORY,
@@ -59,7 +62,7 @@ MOVED_TABLES: Final = (
 )
 """What a copy, a backup and a switch-over carry: every table that services write."""
 
-OWN_TABLES: Final = (GATE, CHANGES, MOVES)
+OWN_TABLES: Final = (GATE, CHANGES, MOVES, FEEDS)
 """What storage keeps about itself; it stays where it is."""
 
 TABLES: Final = (*MOVED_TABLES, *OWN_TABLES)

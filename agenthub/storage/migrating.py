@@ -64,7 +64,7 @@ def draft(storage: Storage, tables: Iterable[Table], message: str, versions: Pat
     """Write the revision that takes a migrated database to these tables; None when it has them already."""
     if not isinstance(storage, SqlStorage) or not differences(storage, tables):
         return None
-    number = f"{len(list(versions.glob('[0-9]*.py'))) + 1:04d}"
+    number = f"{max((int(path.name[:4]) for path in versions.glob('[0-9]*.py')), default=0) + 1:04d}"
     with _session(storage) as connection:
         config = _config(connection, versions)
         config.attributes["metadata"] = metadata_for(tables)

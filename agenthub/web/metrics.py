@@ -43,6 +43,9 @@ KNOWN: Final[Mapping[str, Known]] = {
     "rag_seconds": Known("Time to answer a question, by phase", ("phase",), _SLOW),
     "cache_bytes_total": Known("Bytes of cache entries by kind: read or written", ("kind", "direction")),
     "cache_seconds": Known("Time of a cache operation by kind of entry", ("kind", "operation")),
+    "warehouse_rows_total": Known("Rows put into the warehouse", ()),
+    "warehouse_failures_total": Known("Turns of the exporter that failed", ()),
+    "warehouse_batch_seconds": Known("Time to put a batch into the warehouse and to set the checkpoint", (), _SLOW),
     "job_slice_seconds": Known("Time a runner worked on a job before it looked whose turn it was", ("kind",), _SLOW),
     "job_commit_seconds": Known("Time to commit a group of documents", (), _SLOW),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
@@ -178,3 +181,17 @@ def job_exposition(standing: Standing) -> bytes:
     lines += [f'agenthub_jobs{{status="{status}"}} {count}' for status, count in standing.counts.items()]
     lines += ["# HELP agenthub_jobs_oldest_seconds How long the oldest open job has been open", "# TYPE agenthub_jobs_oldest_seconds gauge"]
     return "\n".join([*lines, f"agenthub_jobs_oldest_seconds {standing.oldest_seconds:.3f}", ""]).encode()
+
+
+def warehouse_exposition(*, lag_seconds: float, behind_rows: int, failing_seconds: float) -> bytes:
+    """How far the warehouse is behind, in the same format: the same for all processes."""
+    figures = (
+        ("lag_seconds", "Age of the oldest event that is not in the warehouse", f"{lag_seconds:.3f}"),
+        ("behind_rows", "Events that are not in the warehouse", str(behind_rows)),
+        ("failing_seconds", "How long every try to export has failed; 0 when the last one worked", f"{failing_seconds:.3f}"),
+    )
+    lines = [
+        f"# HELP agenthub_warehouse_{name} {text}\n# TYPE agenthub_warehouse_{name} gauge\nagenthub_warehouse_{name} {value}"
+        for name, text, value in figures
+    ]
+    return "\n".join([*lines, ""]).encode()

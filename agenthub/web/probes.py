@@ -18,7 +18,7 @@ from agenthub.web.access import resources
 from agenthub.web.answers import Answer
 from agenthub.web.declare import public, returns, serves
 from agenthub.web.guard import authenticate, bearer_token
-from agenthub.web.metrics import Metrics, job_exposition
+from agenthub.web.metrics import Metrics, job_exposition, warehouse_exposition
 from agenthub.web.readiness import Finding, Readiness
 from agenthub.web.schema import Schema
 
@@ -84,7 +84,7 @@ def metrics() -> Response:
     """
     _admit_scraper()
     collected: Metrics = current_app.extensions[METRICS]
-    return Response(collected.exposition() + _jobs(), content_type=CONTENT_TYPE_LATEST)
+    return Response(collected.exposition() + _jobs() + _warehouse(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _jobs() -> bytes:
@@ -92,6 +92,18 @@ def _jobs() -> bytes:
     if "knowledge" in resources().needs:
         with suppress(AgentHubError):
             return job_exposition(JobQueue(resources().storage).standing())
+    return b""
+
+
+def _warehouse() -> bytes:
+    """How far the warehouse is behind, where there is one and the database can be reached."""
+    exporter = resources().exporter
+    if exporter is not None:
+        with suppress(AgentHubError):
+            standing = exporter.standing()
+            return warehouse_exposition(
+                lag_seconds=standing.lag_seconds, behind_rows=standing.behind_rows, failing_seconds=standing.failing_seconds
+            )
     return b""
 
 

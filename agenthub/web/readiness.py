@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from agenthub.core.errors import AgentHubError, CacheUnavailable
+from agenthub.core.errors import AgentHubError, CacheUnavailable, WarehouseStuck
 from agenthub.resources import Resources
 
 _PATIENCE_SECONDS: Final = 3.0
@@ -56,8 +56,8 @@ class Check:
             facts = self._look()
         except (AgentHubError, OSError) as error:
             _log.warning("dependency failing", error=repr(error))
-            # What cache servers refuse is said in words of our own; other messages may hold an address or a credential.
-            reason = error.message if isinstance(error, CacheUnavailable) else type(error).__name__
+            # What cache servers and the warehouse refuse is said in words of our own; other messages may hold an address or a credential.
+            reason = error.message if isinstance(error, CacheUnavailable | WarehouseStuck) else type(error).__name__
             return Finding(False, _elapsed_ms(started), reason)
         return Finding(True, _elapsed_ms(started), None, facts)
 
@@ -96,4 +96,6 @@ def readiness_of(resources: Resources) -> Readiness:
         checks["cache"] = Check(resources.check_cache, fresh_seconds=5.0, required=False)
     if "embedders" in resources.needs:
         checks["embedding"] = Check(resources.check_embedding, fresh_seconds=30.0)
+    if resources.settings.warehouse is not None:
+        checks["warehouse"] = Check(resources.check_warehouse, fresh_seconds=5.0, required=False)
     return Readiness(checks)

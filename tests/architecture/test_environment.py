@@ -21,6 +21,7 @@ READERS = {
     "agenthub/cli_ingest.py",
     "agenthub/cli_knowledge.py",
     "agenthub/cli_upkeep.py",
+    "agenthub/cli_warehouse.py",
     "agenthub/cli_worker.py",
     "config/gunicorn.py",
 }

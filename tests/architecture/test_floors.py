@@ -30,6 +30,8 @@ EVERY_TENANT_USERS = {
     "agenthub/storage/moving/copying.py": "as scanning",
     "agenthub/storage/moving/switching.py": "as scanning",
     "agenthub/cli_storage.py": "as scanning",
+    "agenthub/storage/warehouse/feed.py": "the feed is one for all",
+    "agenthub/storage/warehouse/exporting.py": "events of every tenant flow to the warehouse",
     "agenthub/repositories/knowledge/backup_pins.py": "a backup is of every tenant",
     "agenthub/repositories/knowledge/restored.py": "as backup_pins",
     "agenthub/repositories/knowledge/collecting.py": "files name their knowledge base, not its tenant",
@@ -48,6 +50,7 @@ GOING_ON = {
     "agenthub/jobs/embedding.py",
     "agenthub/jobs/runner.py",
     "agenthub/jobs/thread.py",
+    "agenthub/storage/warehouse/thread.py",
     "agenthub/storage/bigquery/queue.py",  # raised in the thread of each caller whose commit was in the batch
 }
 

@@ -28,10 +28,6 @@ _OWN_TABLES: Final = (
     f"CREATE TABLE IF NOT EXISTS {name_of(TURNS)} (name STRING NOT NULL, number INT64 NOT NULL, {_REST})",
     f"CREATE TABLE IF NOT EXISTS {name_of(REVISIONS)} (revision STRING NOT NULL, reached_at TIMESTAMP NOT NULL)",
 )
-_FIRST_TURN: Final = (
-    f"MERGE {name_of(TURNS)} AS t USING (SELECT '{TURN}' AS name) AS s ON t.name = s.name WHEN NOT MATCHED THEN"  # noqa: S608
-    " INSERT (name, number, recent, moved_at) VALUES (s.name, 0, '', CURRENT_TIMESTAMP())"
-)
 _ZEROS: Final = {
     ColumnType.TEXT: "''",
     ColumnType.INTEGER: "0",
@@ -41,6 +37,16 @@ _ZEROS: Final = {
     ColumnType.BYTES: "b''",
     ColumnType.TIMESTAMP: "CURRENT_TIMESTAMP()",
 }
+
+
+def first_turn(name: str) -> str:
+    """The statement that makes the turn of that name. One statement, so that two that start it at once don't leave two rows: a MERGE
+    gives way to another one.
+    """
+    return (
+        f"MERGE {name_of(TURNS)} AS t USING (SELECT '{name}' AS name) AS s ON t.name = s.name WHEN NOT MATCHED THEN"  # noqa: S608
+        " INSERT (name, number, recent, moved_at) VALUES (s.name, 0, '', CURRENT_TIMESTAMP())"
+    )
 
 
 class Dataset(OwnSchema):
@@ -59,15 +65,17 @@ class Dataset(OwnSchema):
         self._rows(script, [ScalarQueryParameter("revision", "STRING", revision)])
 
     def make(self, tables: Sequence[Table]) -> None:
+        self.make_apart([GATE, CHANGES, *tables], first_turn(TURN))
+
+    def make_apart(self, tables: Sequence[Table], last: str) -> None:
+        """Make the dataset and what is missing of these tables, then run `last`. Safe to repeat. Raises: StorageUnavailable."""
         self._make_dataset()
         present = self._present()
         steps = list(_OWN_TABLES)
-        for table in {table.name: table for table in (GATE, CHANGES, *tables)}.values():
+        for table in {table.name: table for table in tables}.values():
             there = present.get(table.name)
             steps += [_created(table)] if there is None else _extended(table, [c for c in table.columns if c.name not in there])
-        # One statement, so that two that start it at once don't leave two rows: a MERGE gives way to another one.
-        steps.append(_FIRST_TURN)
-        self._rows(";\n".join(steps) + ";", [])
+        self._rows(";\n".join([*steps, last]) + ";", [])
 
     def revision(self) -> str | None:
         if REVISIONS not in self._present():
@@ -104,14 +112,14 @@ class Dataset(OwnSchema):
 
 def _created(table: Table) -> str:
     columns = ", ".join(f"`{column.name}` {TYPES[column.type]}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
-    day = _day_of(table)
+    day = day_of(table)
     parts = [f"CREATE TABLE IF NOT EXISTS {name_of(table)} ({columns})"]
     parts += [f"PARTITION BY TIMESTAMP_TRUNC(`{day}`, DAY)"] if day else []
     clusters = [name for name in (table.tenant, table.key) if name]
     return " ".join([*parts, f"CLUSTER BY {', '.join(f'`{name}`' for name in clusters)}"])
 
 
-def _day_of(table: Table) -> str | None:
+def day_of(table: Table) -> str | None:
     """The time that a table of events is divided by: one without versions, indexed by tenant and time."""
     if table.versioned:
         return None

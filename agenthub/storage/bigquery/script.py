@@ -98,17 +98,22 @@ def writing(snapshot: Snapshot, operation: str, changes: Sequence[Changes]) -> t
     Two such transactions change the same row, so BigQuery lets one of them through; whoever comes later finds another number.
     """
     statement = Statement("w")
-    statement.add(ScalarQueryParameter("turn", "STRING", TURN))
-    statement.add(ScalarQueryParameter("seen", "INT64", snapshot.number))
+    steps = turn_steps(statement, TURN, snapshot.number, operation)
+    for change in changes:
+        steps += _steps(statement, change, snapshot.clock)
+    return ";\n".join([*steps, "COMMIT TRANSACTION"]) + ";", statement
+
+
+def turn_steps(statement: Statement, turn: str, seen: int, operation: str) -> list[str]:
+    """The first statements of a transaction: move the turn from the number that was seen, or give up."""
+    statement.add(ScalarQueryParameter("turn", "STRING", turn))
+    statement.add(ScalarQueryParameter("seen", "INT64", seen))
     statement.add(ScalarQueryParameter("operation", "STRING", operation))
     take_turn = (
         f"UPDATE {name_of(TURNS)} AS t SET number = t.number + 1, moved_at = CURRENT_TIMESTAMP(),"  # noqa: S608 - our own names
         f" recent = SUBSTR(CONCAT(@operation, ' ', t.recent), 1, {_RECENT_CHARACTERS}) WHERE t.name = @turn AND t.number = @seen"
     )
-    steps = ["BEGIN TRANSACTION", take_turn, _counted(1, MOVED)]
-    for change in changes:
-        steps += _steps(statement, change, snapshot.clock)
-    return ";\n".join([*steps, "COMMIT TRANSACTION"]) + ";", statement
+    return ["BEGIN TRANSACTION", take_turn, _counted(1, MOVED)]
 
 
 def _counted(number: int, message: str) -> str:
