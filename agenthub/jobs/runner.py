@@ -22,9 +22,9 @@ from agenthub.core.errors import (
     VolumeUnavailable,
 )
 from agenthub.core.failpoints import Failpoint, failpoint
+from agenthub.core.heartbeat import Heartbeat
 from agenthub.jobs.contract import SLICE_SECONDS, Bench, Deadline
 from agenthub.jobs.handlers import HANDLERS, handler_of
-from agenthub.jobs.heartbeat import Heartbeat
 from agenthub.jobs.reasons import reason_of
 from agenthub.repositories.knowledge.job_queue import JobQueue, Leased
 from agenthub.resources import Resources
@@ -65,7 +65,8 @@ class Runner:
             return False
         started = time.monotonic()
         deadline = Deadline(seconds, stop)
-        with Heartbeat(self.queue, leases, seconds + LONGEST_STEP_SECONDS):
+        every, most = self.queue.lease_seconds / 3, seconds + LONGEST_STEP_SECONDS
+        with Heartbeat("job-lease", lambda: self.queue.renew(leases), every_seconds=every, most_seconds=most):
             self._run(leases, deadline, started)
         self._resources.observer.time("job_slice", time.monotonic() - started, kind=leases[0].job.kind)
         return True

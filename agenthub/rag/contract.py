@@ -113,7 +113,8 @@ class Segments(Finding, Protocol):
         """
 
     def mentions(self, kb_id: str, segment_id: str, document_id: str) -> bool:
-        """Whether a row of the segment, listed or not, is of the document. A broken segment counts as far as it is there.
+        """Whether a row of the segment, listed or not, is of the document. What a killed writer left counts as far as it is there; of a
+        segment that was complete once and has lost what would tell, as when a removal was killed, it has to be assumed.
 
         Raises: VolumeUnavailable; VectorEngineUnavailable.
         """

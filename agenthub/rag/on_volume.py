@@ -17,13 +17,26 @@ from agenthub.rag.opened import OpenSegment, open_segment
 from agenthub.rag.ranking import Live, Ranked, nearest, together
 from agenthub.rag.references import FileRef
 from agenthub.rag.repairing import rewritten
-from agenthub.rag.segment import CHUNKS, HEADER, REMOTE, VECTORS, SegmentHeader, file_of, read_header, segment_of, write_segment
+from agenthub.rag.segment import (
+    CHUNKS,
+    HEADER,
+    REMOTE,
+    VECTORS,
+    SegmentHeader,
+    file_of,
+    headers_last,
+    read_header,
+    segment_of,
+    write_segment,
+)
 from agenthub.rag.vectors import Vectors, decode_vectors
 from agenthub.rag.verifying import check_files
 from agenthub.rag.volume import Volume
 
 _ROWS: Final = 1024
 """Rows handed out at a time."""
+_JSON: Final = b"{"
+"""Occurs in every header and in every line of chunks."""
 
 
 class VolumeSegments:
@@ -72,13 +85,16 @@ class VolumeSegments:
         return rewritten(self.volume, kb_id, entry)
 
     def mentions(self, kb_id: str, segment_id: str, document_id: str) -> bool:
-        return self.volume.contains(kb_id, file_of(segment_id, CHUNKS), document_id.encode())
+        lines, header = file_of(segment_id, CHUNKS), file_of(segment_id, HEADER)
+        if self.volume.contains(kb_id, lines, document_id.encode()):
+            return True
+        return self.volume.contains(kb_id, header, _JSON) and not self.volume.contains(kb_id, lines, _JSON)
 
     def remove(self, kb_id: str, names: Sequence[str]) -> int:
         for name in names:
             if name == file_of(segment_of(name), HEADER) and self.volume.contains(kb_id, name, REMOTE):
                 raise WrongVectorEngine(f"the rows of segment {segment_of(name)} are in Milvus: set VECTOR_STORE_URL to remove them")
-        return self.volume.remove(kb_id, names)
+        return self.volume.remove(kb_id, headers_last(names))
 
     def self_test(self) -> Mapping[str, Any]:
         return {"engine": "faiss"}

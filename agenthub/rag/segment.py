@@ -159,6 +159,11 @@ def file_of(segment_id: str, name: str) -> str:
     return f"segments/{segment_id}/{name}"
 
 
+def headers_last(names: Sequence[str]) -> list[str]:
+    """The order in which files go: while anything of a segment is left, its header says that it was complete once."""
+    return sorted(names, key=lambda name: (segment_of(name), name == file_of(segment_of(name), HEADER), name))
+
+
 def _reference(segment_id: str, name: str, fields: Fields) -> FileRef:
     return FileRef(file_of(segment_id, name), fields.number("length_bytes"), fields.sha256("sha256"))
 

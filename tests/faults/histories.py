@@ -1,7 +1,7 @@
 """Judges a recorded history of one knowledge base: what clients were told, against what there is (RELIABILITY.md C, the checker).
 
-A history is a list of operations, each with the time in which it happened, its outcome and the generation it was told. Generations change by
-compare-and-set only, so one order by generation either agrees with real time or no order does: the check takes n log n.
+A history is a list of operations, each with the time in which it happened, its outcome and the generation it was told. Generations
+change by compare-and-set only, so the order by generation agrees with real time or no order does: the check takes n log n.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ TRIES: Final = 6
 SAMPLED: Final = 8
 """Old generations whose whole content is compared, beside the newest."""
 _PAUSE_SECONDS: Final = 0.2
+_WEDGED_SECONDS: Final = 120.0
+"""A writer that is told to wait for so long after the last kill waits for nothing."""
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Storm:
     kills: int = 0
     first_tries: int = 0
     slowed: int = 0
+    wedged: int = 0
 
     def request(self, client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response | None:
         """The answer, or None when there was none."""
@@ -83,9 +86,7 @@ class Writer:
             outcome, generation = self._send(chooser, clients, "/chunks/delete" if deleting else "/chunks", body)
             digest = "" if deleting else digest_of(chunk, np.array(vector, dtype=np.float32))
             kind: Literal["add", "delete"] = "delete" if deleting else "add"
-            self.storm.history.append(
-                Event(f"writer {self.number}", kind, outcome, began, time.monotonic(), generation, chunk, digest)
-            )
+            self.storm.history.append(Event(f"writer {self.number}", kind, outcome, began, time.monotonic(), generation, chunk, digest))
             if outcome == "ok" and not deleting:
                 self.mine.append(chunk)
 
@@ -99,6 +100,9 @@ class Writer:
             answer = self.storm.request(chooser.choice(clients), "POST", f"{self.storm.base}{path}", json=body, headers=key)
             if answer is not None and answer.status_code == 429:
                 self.storm.slowed += 1
+                if time.monotonic() > self.storm.ends + _WEDGED_SECONDS:
+                    self.storm.wedged += 1
+                    return "refused", None
                 time.sleep(float(answer.headers["Retry-After"]))
                 continue
             if answer is not None and answer.status_code < 500:
@@ -176,6 +180,7 @@ def check(storm: Storm, figures: Figures, client: Remote) -> None:
     figures.violations += order_problems(storm.history) + backward_problems(storm.history) + chain_problems(storm.history, changes)
     for generation in chosen:
         figures.violations += content_problems(storm.history, generation, content_of(client, storm.base, generation))
+    figures.expect(storm.wedged == 0, f"{storm.wedged} writers were told to wait for ever")
     report = client.post(f"{storm.base}/verify", {})
     figures.expect(report["intact"], json.dumps(report["problems"][:5]))
     writes = [event for event in storm.history if event.kind != "read"]

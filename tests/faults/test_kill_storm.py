@@ -12,7 +12,7 @@ from tests.faults.figures import run_harness
 @pytest.mark.timeout(280)
 def test_20_seconds_of_kills_lose_nothing(migrated_postgresql: str, tmp_path: Path) -> None:
     figures = run_harness("tests.faults.kill_storm", 20, 5, migrated_postgresql, tmp_path)
-    assert figures["kills"] >= 5 and figures["ok"] >= 10
+    assert figures["injections"] >= 5 and figures["ok"] >= 10
 
 
 @pytest.mark.torture
@@ -21,4 +21,5 @@ def test_20_seconds_of_kills_lose_nothing(migrated_postgresql: str, tmp_path: Pa
 def test_15_minutes_of_kills_lose_nothing(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue("migrated_postgresql") if backend == "postgresql" else f"sqlite:///{tmp_path}/agenthub.sqlite3"
     figures = run_harness("tests.faults.kill_storm", 900, 6, url, tmp_path, timeout_seconds=2300)
-    assert figures["kills"] >= 400
+    assert figures["injections"] >= 500
+    assert figures["answered in the end, per mille"] >= 990

@@ -85,7 +85,7 @@ class Scene:
     # --- what is walked: prepare, then act ---
 
     def prepare(self, operation: str) -> None:
-        # Who was killed holds these until they run out: the lease two minutes, the intent an hour later.
+        # Who was killed holds these until they run out: the lease some seconds, the intent an hour later.
         self.resources.storage.commit([DeleteWhere(LEASES, EVERY_TENANT, ALL), DeleteWhere(INTENTS, EVERY_TENANT, ALL)])
         missing = SEGMENTS - len(self.resources.knowledge.read_manifest(self.base.id, self.base.pointer).segments)
         spare = 2 - len(self.known.ids)  # a walk that is killed early merges nothing, and each of its steps deletes one

@@ -26,7 +26,19 @@ from agenthub.rag.milvus.server import MilvusServer
 from agenthub.rag.opened import Opening, OpenSegment, fitting_header
 from agenthub.rag.ranking import Live, Ranked
 from agenthub.rag.references import FileRef
-from agenthub.rag.segment import CHUNKS, FILTERS, KEYWORDS, Draft, SegmentHeader, file_of, put_header, read_header, segment_of
+from agenthub.rag.segment import (
+    CHUNKS,
+    FILTERS,
+    HEADER,
+    KEYWORDS,
+    Draft,
+    SegmentHeader,
+    file_of,
+    headers_last,
+    put_header,
+    read_header,
+    segment_of,
+)
 from agenthub.rag.vectors import Vectors
 from agenthub.rag.verifying import HeaderCheck, check_lengths, header_of
 from agenthub.rag.volume import Volume
@@ -117,7 +129,7 @@ class MilvusSegments:
         segment_ids = sorted({segment_of(name) for name in names} - {""})
         if segment_ids:
             self._delete(kb_id, segment_ids)
-        return self._volume.remove(kb_id, names)
+        return self._volume.remove(kb_id, headers_last(names))
 
     def _delete(self, kb_id: str, segment_ids: Sequence[str]) -> None:
         for collection in self._server.collections():
@@ -144,6 +156,11 @@ class MilvusSegments:
 
     def mentions(self, kb_id: str, segment_id: str, document_id: str) -> bool:
         expression = f'{rows_of(kb_id, [segment_id])} and document == "{document_key(document_id)}"'
+        if self._counted(expression):
+            return True
+        return self._volume.contains(kb_id, file_of(segment_id, HEADER), b"{") and not self._counted(rows_of(kb_id, [segment_id]))
+
+    def _counted(self, expression: str) -> bool:
         return any(self._server.count(name, expression, 0) for name in self._server.collections())
 
     def self_test(self) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """One maintainer of a knowledge base at a time: a row that runs out by the database's clock.
 
 A lease saves work, it doesn't keep anything safe: a maintainer that was given up for dead and goes on is fenced off by what it
-commits, since a merge names its inputs and is dropped when they are gone. So a lease can be short, and whoever dies with one
-keeps others out for two minutes only.
+commits, since a merge names its inputs and is dropped when they are gone. So a lease is short and renewed by who is at work: while a dead
+one keeps others out, segments pile up.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from datetime import datetime
 from typing import Final
 
 from agenthub.core.errors import AlreadyExists, NotFound, VersionConflict
+from agenthub.core.heartbeat import Heartbeat
 from agenthub.core.ids import random_name
 from agenthub.core.types import EVERY_TENANT, KnowledgeBaseId, TenantId
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.storage.contract import Compare, DbNow, Delete, Insert, Storage, Table, Update
 
-LEASE_SECONDS: Final = 120.0
-"""How long a maintainer that died keeps others out. Work that takes longer goes on, and may then be done twice."""
+LEASE_SECONDS: Final = 15.0
+"""How long a maintainer that died keeps others out. Living ones renew theirs three times in it."""
+_LONGEST_SECONDS: Final = 3600.0
+"""After this time at work a maintainer no longer renews: it may hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ class Leases:
         if not self._take(base, lease):
             yield None
             return
+        every = self._seconds / 3
         try:
-            yield lease
+            with Heartbeat("upkeep-lease", lambda: self.renew(lease), every_seconds=every, most_seconds=_LONGEST_SECONDS):
+                yield lease
         finally:
             with suppress(VersionConflict):
                 mine = Compare("fence", "eq", lease.fence)

@@ -168,9 +168,14 @@ class UpkeepThread:
             self._changed.notify()
 
     def admit(self, base: KnowledgeBase) -> None:
-        """As `Upkeep.admit`."""
-        if self._enabled:
+        """As `Upkeep.admit`. A refusal has somebody merge: whoever was at it may have died, and without commits nobody looks."""
+        if not self._enabled:
+            return
+        try:
             self._upkeep.admit(base)
+        except RateLimited:
+            self.notice(base.id)
+            raise
 
     def close(self) -> None:
         """Stop after the step under way, waiting at most 5 seconds for it."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agenthub.core.errors import Conflict, NotFound, NotRetained
+from agenthub.core import failpoints
+from agenthub.core.errors import Conflict, NotFound, NotRetained, VolumeUnavailable
 from agenthub.core.ids import new_id, random_name
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY
@@ -38,6 +39,10 @@ class Cache:
 
 @pytest.fixture
 def world(milvus: bool) -> World:
+    return secretive(milvus)
+
+
+def secretive(milvus: bool) -> World:
     """A secret document that was replaced once, among others, some of it merged."""
     made = World(milvus=milvus).create()
     made.add("kept", "harmless")
@@ -122,6 +127,24 @@ def test_it_is_finished_by_whoever_comes_after_a_crash(world: World, monkeypatch
     assert [one.id for one in ErasureRepository(world.storage).unfinished(TENANT, world.base_id)] == [erasure.id]
     assert finish(world, erasure)
     assert traces(world) == []
+
+
+def test_what_is_half_removed_is_removed_by_whoever_comes_after(milvus: bool) -> None:
+    """The file that names the document may be gone already, and others that have its words not."""
+    for step in range(1, 60):
+        world = secretive(milvus)
+        erasure = request(world)
+        failpoints.arm(f"volume.remove=error@{step}")
+        try:
+            done = finish(world, erasure)
+        except VolumeUnavailable:
+            done = False
+        failpoints.arm("")
+        assert done or finish(world, erasure)
+        assert traces(world) == []
+        if done:
+            break
+    assert done and step > 6
 
 
 def test_a_writer_from_before_is_waited_for(world: World) -> None:

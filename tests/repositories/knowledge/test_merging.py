@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agenthub.core.errors import GenerationConflict, NotFound
+from agenthub.core.errors import GenerationConflict, NotFound, RateLimited
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.merging import Rewriting
-from agenthub.repositories.knowledge import merging
+from agenthub.repositories.knowledge import merging, upkeep
 from agenthub.repositories.knowledge.commits import KnowledgeCommits
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
-from agenthub.repositories.knowledge.leases import Leases
+from agenthub.repositories.knowledge.leases import LEASES, Leases
 from agenthub.repositories.knowledge.ledger import INTENTS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.restoring import Restores
@@ -162,7 +163,35 @@ def test_a_maintainer_that_was_given_up_is_fenced_off_by_its_inputs(world: World
     assert len(world.content()) == 8
 
 
+def test_a_maintainer_at_work_renews_its_lease(world: World) -> None:
+    with Leases(world.storage, seconds=0.03).taken(world.base) as lease:
+        assert lease is not None
+        seen, limit = set[object](), time.monotonic() + 120
+        while len(seen) < 3 and time.monotonic() < limit:
+            row = world.storage.get(LEASES, EVERY_TENANT, world.base_id)
+            assert row is not None and row["fence"] == lease.fence
+            seen.add(row["expires_at"])
+        assert len(seen) == 3
+    assert world.storage.get(LEASES, EVERY_TENANT, world.base_id) is None
+
+
 def test_a_lease_keeps_others_out(world: World) -> None:
     with Leases(world.storage).taken(world.base) as first, Leases(world.storage).taken(world.base) as second:
         assert first is not None
         assert second is None
+
+
+def test_a_refused_writer_sees_to_the_merging_that_a_dead_maintainer_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without commits nobody would look any more, and every writer would be refused for ever."""
+    monkeypatch.setattr(upkeep, "BUSY_SEGMENTS", world.segments)
+    thread = upkeep.UpkeepThread(upkeep.Upkeep(world.storage, world.engine, lambda base, texts: ()))
+    limit = time.monotonic() + 120
+    refused = 0
+    while time.monotonic() < limit:
+        try:
+            thread.admit(world.base)
+            break
+        except RateLimited:
+            refused += 1
+    thread.close()
+    assert refused >= 1 and world.segments == 1
