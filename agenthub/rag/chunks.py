@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from agenthub.rag.strings import encode
 
 _NEWLINE: Final = 10
 _SCAN_BYTES: Final = 4 * 1024 * 1024
+_READS: Final = 1024
+"""After so many lines the file's pages leave the process: each read line brings up to 64 KB of its neighbourhood, not only its own page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,11 @@ class Lines(Protocol):
 class ChunkLines:
     """The lines of a chunk file; reading one touches only its bytes."""
 
-    def __init__(self, data: NDArray[np.uint8], count: int) -> None:
-        """Raises: CorruptFile when the file does not have `count` lines."""
+    def __init__(self, data: NDArray[np.uint8], count: int, unload: Callable[[NDArray[np.uint8]], None] | None = None) -> None:
+        """`unload` takes the bytes out of this process's memory, for where they come back by themselves.
+
+        Raises: CorruptFile when the file does not have `count` lines.
+        """
         ends = [np.flatnonzero(data[at : at + _SCAN_BYTES] == _NEWLINE) + at for at in range(0, len(data), _SCAN_BYTES)]
         self._data = data.data
         self._offsets = np.concatenate([np.zeros(1, dtype=np.int64), *ends], dtype=np.int64)
@@ -105,12 +111,18 @@ class ChunkLines:
         self._bounds = self._offsets.data  # a memory view gives plain numbers, several times faster than an array does
         if len(self) != count or self._offsets[-1] != len(data):
             raise CorruptFile(f"a chunk file has {len(self)} lines instead of {count}")
+        self._unload = None if unload is None else partial(unload, data)
+        self._reads = _READS  # the search for line ends has brought all of it
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
     def __getitem__(self, row: int) -> bytes:
         """The line of a row, without its end."""
+        self._reads += 1  # about: threads may lose some
+        if self._reads > _READS and self._unload is not None:
+            self._reads = 0
+            self._unload()
         return bytes(self._data[self._bounds[row] : self._bounds[row + 1] - 1])
 
     def read(self, rows: Sequence[int]) -> list[bytes]:

@@ -26,6 +26,7 @@ from agenthub.rag.opened import OpenSegment
 from agenthub.rag.references import FileRef, Pointer
 from agenthub.rag.searcher import Searcher
 from agenthub.rag.segment import Chunk, SegmentEntry
+from agenthub.rag.superseded import SearcherKey, Superseded
 from agenthub.rag.tombstones import Graveyard, Tombstone
 from agenthub.rag.verifying import check_manifest
 from agenthub.rag.views import SegmentView
@@ -34,7 +35,6 @@ from agenthub.rag.volume import Volume
 __all__ = ["KnowledgeEngine", "Tombstone"]
 
 Tombstones = Sequence[Tombstone] | Callable[[], Sequence[Tombstone]]
-_SearcherKey = tuple[str, int, int, str]  # knowledge base, epoch, generation, manifest hash
 _TURNS: Final = 64
 """Knowledge bases share this many queues."""
 
@@ -54,7 +54,8 @@ class KnowledgeEngine:
         self._opened: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
         self._joining = Joining()
         self._turns = tuple(threading.Lock() for _ in range(_TURNS))
-        self._searchers: Kept[_SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
+        self._searchers: Kept[SearcherKey, Searcher] = Kept(settings.searcher_cache_count, lambda _: 1)
+        self._superseded = Superseded()
 
     # -- writing
 
@@ -131,6 +132,8 @@ class KnowledgeEngine:
         Raises: MissingFile when a file is gone, then the row may name a newer generation; CorruptFile; VolumeUnavailable;
         ModelMismatch.
         """
+        if self._superseded.due():
+            self._let_go()
         key = (kb_id, pointer.epoch, pointer.generation, pointer.sha256)
         return self._searchers.get(key, lambda: self._make_searcher(kb_id, pointer, tombstones))
 
@@ -174,10 +177,30 @@ class KnowledgeEngine:
         return Searcher(pointer.generation, views, self.segments, self._observer, self._joining)
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
-        """Beside the new generation keep one older searcher: requests under way may still ask for that."""
+        """Beside the new generation keep one older searcher for a while: requests under way may still ask for that."""
         older = sorted(key for key in self._searchers.present() if key[0] == kb_id and key[1:3] < (pointer.epoch, pointer.generation))
-        unneeded = set(older[:-1])
-        self._searchers.forget(lambda key, _: key in unneeded)
+
+        def unneeded(key: SearcherKey, searcher: Searcher) -> bool:
+            if key in older:
+                self._superseded.add(key, searcher.segment_keys)
+            return key in older[:-1]
+
+        self._searchers.forget(unneeded)
+
+    def _let_go(self) -> None:
+        """Drop the searchers that were replaced a while ago, and the segments nobody else uses: what merging left behind, mostly."""
+        leaving, segments = self._superseded.take()
+        used: set[str] = set()
+
+        def leaves(key: SearcherKey, searcher: Searcher) -> bool:
+            if key not in leaving:
+                used.update(searcher.segment_keys)
+            return key in leaving
+
+        self._searchers.forget(leaves)
+        unused = segments - used
+        self._joining.forget(unused)
+        self._opened.forget(lambda key, _: key in unused)
 
     def _segment_dropped(self, key: str) -> None:
         self._searchers.forget(lambda _, searcher: key in searcher.segment_keys)

@@ -106,4 +106,4 @@ class VolumeSegments:
         return read_header(self.volume, kb_id, entry).of_volume()
 
     def _lines(self, kb_id: str, header: SegmentHeader) -> ChunkLines:
-        return ChunkLines(self.volume.load(kb_id, header.files[CHUNKS]), header.chunk_count)
+        return ChunkLines(self.volume.load(kb_id, header.files[CHUNKS]), header.chunk_count, self.volume.unload)

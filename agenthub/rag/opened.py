@@ -87,7 +87,8 @@ def open_segment(volume: Volume, kb_id: str, entry: SegmentEntry, signature: str
     WrongVectorEngine when its chunks and vectors are not on the volume.
     """
     header = fitting_header(volume, kb_id, entry, signature).of_volume()
-    opening = Opening(volume, kb_id, header, ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count), observer)
+    lines = ChunkLines(volume.load(kb_id, header.files[CHUNKS]), header.chunk_count, volume.unload)
+    opening = Opening(volume, kb_id, header, lines, observer)
     return opening.segment(opening.index())
 
 

@@ -100,6 +100,10 @@ class Volume:
         """
         return self._load(kb_id, ref, mapped=self.mapped)
 
+    def unload(self, data: NDArray[np.uint8]) -> None:
+        """Take what `load` returned out of this process's memory, where it is the system's anyway; reading it brings it back."""
+        self._disk.unload(data)
+
     def discard(self, kb_id: str, refs: Sequence[FileRef]) -> None:
         """Remove names of our own that were never published, as far as possible; what stays is collected later."""
         for ref in refs:

@@ -169,7 +169,7 @@ def main(operation: str, database_url: str, folder: Path, stride: int, engine: s
     # Imported here, used only in children: a fork must not inherit an engine at work, but may save itself the imports.
     for module in (
         "agenthub.rag.engine",
-        "agenthub.rag.embedding.local",
+        "agenthub.rag.embedding.encoders",
         "agenthub.rag.milvus.segments",
         "agenthub.services.knowledge.document_processing.routes",
     ):

@@ -35,7 +35,7 @@ LEASE_SECONDS = 1
 MODULES = (
     "agenthub.jobs.uploads",
     "agenthub.rag.engine",
-    "agenthub.rag.embedding.local",
+    "agenthub.rag.embedding.encoders",
     "agenthub.services.knowledge.document_processing.routes",
 )
 PER_UPLOAD = 100

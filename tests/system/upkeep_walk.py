@@ -136,7 +136,7 @@ class Scene:
 
 
 def main(operation: str, url: str, folder: Path, stride: int) -> int:
-    for module in ("agenthub.rag.engine", "agenthub.rag.embedding.local", "agenthub.services.knowledge.document_processing.routes"):
+    for module in ("agenthub.rag.engine", "agenthub.rag.embedding.encoders", "agenthub.services.knowledge.document_processing.routes"):
         importlib.import_module(module)
     file, outcome = folder / "state.json", folder / "outcome.json"
     in_child(lambda: save(file, Scene(folder, url).begin()))

@@ -9,63 +9,39 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    EPFail,
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    NoSuchFile,
-    RuntimeException,
-)
-from safetensors.numpy import load_file
-from tokenizers import Tokenizer
 
-from agenthub.core.errors import ProviderFailure
 from agenthub.core.threads import give_way
 from agenthub.rag.embedding.contract import ModelSignature, Vectors, check_texts
-from agenthub.rag.embedding.numpy_encoder import NumpyEncoder
 from agenthub.rag.embedding.weights import (
     DIMENSION,
     INSTALL_HINT,
     MAX_TOKENS,
     MODEL,
-    ONNX_FILE,
-    TOKENIZER_FILE,
     WEIGHTS_SHA256,
     ModelDescription,
     find_weights,
     read_description,
-    sha256_of,
 )
 
 DEFAULT_THREADS: Final = 2
-MAX_CHARACTERS: Final = 32_768  # 256 tokens are far fewer; saves tokenizing a book for its first page
-# onnxruntime's errors have no base class of their own.
-_FAILURES: Final = (EPFail, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, RuntimeException)
 _log = logging.getLogger(__name__)
-
-
-class _Encoder(Protocol):
-    def encode(self, ids: Sequence[int]) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A model in memory, and the process it was loaded in."""
+    """A model in memory, and the process it was loaded in. `encode` gives a text's vector."""
 
     process: int
-    tokenizer: Tokenizer
-    encoder: _Encoder
+    encode: Callable[[str], NDArray[np.float32]]
     pool: ThreadPoolExecutor
     background: ThreadPoolExecutor
 
@@ -95,16 +71,16 @@ class LocalEmbedder:
         check_texts(texts)
         loaded = self._load()
         if background:
-            rows = list(loaded.background.map(lambda text: _encode(loaded, text), texts))
+            rows = list(loaded.background.map(loaded.encode, texts))
         elif len(texts) == 1:  # a question doesn't queue behind a document
-            rows = [_encode(loaded, texts[0])]
+            rows = [loaded.encode(texts[0])]
         else:
-            rows = list(loaded.pool.map(lambda text: _encode(loaded, text), texts))
+            rows = list(loaded.pool.map(loaded.encode, texts))
         return np.stack(rows) if rows else np.empty((0, DIMENSION), np.float32)
 
     def load(self) -> None:
         """Load the model unless it is loaded, and run it once. Raises: ProviderFailure."""
-        _encode(self._load(), "ready")
+        self._load().encode("ready")
 
     def close(self) -> None:
         """See `Embedder.close`."""
@@ -127,66 +103,18 @@ class LocalEmbedder:
         with self._lock:
             if self._loaded is None or self._loaded.process != os.getpid():
                 description, _ = self._describe()
-                tokenizer, encoder = self._numpy() if description is None else self._onnx(description)
-                tokenizer.no_padding()
-                tokenizer.enable_truncation(MAX_TOKENS)
+                encoders = import_module("agenthub.rag.embedding.encoders")  # 20 MB that a process without texts to embed doesn't need
+                if description is None:
+                    encode = encoders.open_numpy(find_weights(self._weights_folder))
+                else:
+                    encode = encoders.open_onnx(self._directory, description)
                 pool = ThreadPoolExecutor(self._threads, thread_name_prefix="embed")
                 background = ThreadPoolExecutor(self._threads, "embed-background", give_way)
-                self._loaded = _Loaded(os.getpid(), tokenizer, encoder, pool, background)
+                self._loaded = _Loaded(os.getpid(), encode, pool, background)
             return self._loaded
-
-    def _onnx(self, description: ModelDescription) -> tuple[Tokenizer, _Encoder]:
-        model = _checked(self._directory / ONNX_FILE, description.onnx_sha256)
-        tokenizer = _checked(self._directory / TOKENIZER_FILE, description.tokenizer_sha256)
-        return Tokenizer.from_file(str(tokenizer)), OnnxEncoder(model)
-
-    def _numpy(self) -> tuple[Tokenizer, _Encoder]:
-        weights = find_weights(self._weights_folder)
-        return Tokenizer.from_file(str(weights.tokenizer)), NumpyEncoder(load_file(weights.safetensors))
-
-
-class OnnxEncoder:
-    """Token ids of one text to its normalized vector, by a graph of `build_graph`. Safe to share between threads."""
-
-    def __init__(self, model: Path) -> None:
-        """Raises: ProviderFailure when onnxruntime can't run the model."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except _FAILURES as error:
-            raise ProviderFailure(f"onnxruntime can't run the embedding model: {error}") from error
-
-    def encode(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The vector, float32 of length one. `ids` are at most 256."""
-        try:
-            (vector,) = self._session.run(["vector"], {"input_ids": np.array([ids], np.int64)})
-        except _FAILURES as error:
-            raise ProviderFailure(f"the embedding model failed: {error}") from error
-        row: NDArray[np.float32] = np.asarray(vector, np.float32)[0]
-        return row
-
-
-def _encode(loaded: _Loaded, text: str) -> NDArray[np.float32]:
-    # A lone surrogate is no character; the tokenizer takes UTF-8 only.
-    clean = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-    return loaded.encoder.encode(loaded.tokenizer.encode(clean).ids)
 
 
 def _signature(description: ModelDescription | None) -> ModelSignature:
     if description is None:
         return ModelSignature(MODEL, f"sha256:{WEIGHTS_SHA256}", "float32", DIMENSION, MAX_TOKENS)
     return ModelSignature(MODEL, f"sha256:{description.onnx_sha256}", "int8", DIMENSION, MAX_TOKENS)
-
-
-def _checked(path: Path, sha256: str) -> Path:
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise ProviderFailure(f"the embedding model can't be read: {error}; run: {INSTALL_HINT}") from error
-    if found != sha256:
-        raise ProviderFailure(f"{path} is damaged (SHA-256 differs); run: {INSTALL_HINT}")
-    return path

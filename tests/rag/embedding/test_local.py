@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from agenthub.core.errors import InvalidInput, ProviderFailure
+from agenthub.rag.embedding.encoders import OnnxEncoder
 from agenthub.rag.embedding.graph import build_graph
-from agenthub.rag.embedding.local import LocalEmbedder, OnnxEncoder
+from agenthub.rag.embedding.local import LocalEmbedder
 from agenthub.rag.embedding.weights import find_weights
 
 
