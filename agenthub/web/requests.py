@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 from flask import Flask, Request, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -17,9 +17,6 @@ from agenthub.web.access import RequestState, state
 from agenthub.web.limits import headers_of
 from agenthub.web.logs import begin_line, end_line, log_access
 from agenthub.web.metrics import Metrics
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 _JSON_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -42,7 +39,7 @@ class AgentHubRequest(Request):
     Its environment doesn't point back at it: bodies of megabytes would stay until the garbage collector comes by.
     """
 
-    def __init__(self, environ: WSGIEnvironment) -> None:
+    def __init__(self, environ: dict[str, Any]) -> None:
         super().__init__(environ, populate_request=False)
 
     max_form_memory_size = 1024 * 1024

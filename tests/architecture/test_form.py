@@ -18,6 +18,7 @@ LOADER_TABLES = {
     "agenthub/registry.py",
     "agenthub/resources.py",
     "agenthub/jobs/handlers.py",
+    "agenthub/rag/embedding/local.py",
     "agenthub/rag/embedding/open.py",
     "agenthub/rag/parsing/read.py",
     "agenthub/storage/schema.py",
