@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from agenthub.core.errors import VolumeUnavailable, WrongVectorEngine
+from agenthub.core.errors import CorruptFile, VolumeUnavailable, WrongVectorEngine
 from agenthub.core.observe import Observer
-from agenthub.rag.chunks import Chunk, ChunkLines
+from agenthub.rag.chunks import Chunk, ChunkLines, decode_chunk
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.contract import Damage, Rows
 from agenthub.rag.joining import Run
@@ -86,7 +86,7 @@ class VolumeSegments:
 
     def mentions(self, kb_id: str, segment_id: str, document_id: str) -> bool:
         lines, header = file_of(segment_id, CHUNKS), file_of(segment_id, HEADER)
-        if self.volume.contains(kb_id, lines, document_id.encode()):
+        if any(_may_be_of(document_id, line) for line in self.volume.lines_with(kb_id, lines, document_id.encode())):
             return True
         return self.volume.contains(kb_id, header, _JSON) and not self.volume.contains(kb_id, lines, _JSON)
 
@@ -107,3 +107,14 @@ class VolumeSegments:
 
     def _lines(self, kb_id: str, header: SegmentHeader) -> ChunkLines:
         return ChunkLines(self.volume.load(kb_id, header.files[CHUNKS]), header.chunk_count, self.volume.unload)
+
+
+def _may_be_of(document_id: str, line: bytes) -> bool:
+    """Whether a line with this id in it is a chunk of that document; of a line that broke off it has to be assumed.
+
+    Texts and metadata name documents too. Who takes those for the document rewrites them for ever.
+    """
+    try:
+        return decode_chunk(line).document_id == document_id
+    except CorruptFile:
+        return True

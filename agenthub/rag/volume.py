@@ -153,27 +153,33 @@ class Volume:
 
         Raises: VolumeUnavailable when it can't be read.
         """
+        return next(self.lines_with(kb_id, name, text), None) is not None
+
+    def lines_with(self, kb_id: str, name: str, text: bytes) -> Iterator[bytes]:
+        """The lines of a file in which these bytes occur, without their ends, whatever the file is; none when it is not there.
+
+        Raises: VolumeUnavailable when it can't be read.
+        """
         *folders, file_name = _parts(kb_id, name)
         try:
             with self._folder(folders) as folder:
                 descriptor = self._disk.open_file(folder, file_name)
                 try:
-                    return self._occurs(descriptor, text)
+                    yield from self._lines_with(descriptor, text)
                 finally:
                     self._disk.close(descriptor)
         except OSError as error:
-            if error.errno in _GONE:
-                return False
-            raise _translated(error, name) from error
+            if error.errno not in _GONE:
+                raise _translated(error, name) from error
 
-    def _occurs(self, descriptor: int, text: bytes) -> bool:
-        buffer, tail = bytearray(_PIECE_BYTES), b""
+    def _lines_with(self, descriptor: int, text: bytes) -> Iterator[bytes]:
+        buffer, rest = bytearray(_PIECE_BYTES), b""
         while count := self._disk.read_into(descriptor, memoryview(buffer)):
-            piece = tail + bytes(buffer[:count])
-            if text in piece:
-                return True
-            tail = piece[-len(text) :]
-        return False
+            whole, _, rest = (rest + bytes(buffer[:count])).rpartition(b"\n")
+            if text in whole:
+                yield from (line for line in whole.split(b"\n") if text in line)
+        if text in rest:
+            yield rest
 
     def _remove(self, folders: Sequence[str], file_name: str) -> bool:
         failpoint("volume.remove")

@@ -13,7 +13,7 @@ from agenthub.core.failpoints import failpoint
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
 from agenthub.rag.segment import HEADER, file_of
-from agenthub.repositories.knowledge.commits import INTENT_SECONDS
+from agenthub.repositories.knowledge.commits import INTENT_SECONDS, Effect, KnowledgeCommits
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
 from agenthub.repositories.knowledge.heat import HeatRepository
@@ -44,6 +44,7 @@ class Findings:
     places: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     segments: set[str] = field(default_factory=set)
+    past_ended: bool = False
 
     def note(self, place: str, checked: int, removed: int, found: int = 0) -> None:
         """`found` is what is still there."""
@@ -72,7 +73,8 @@ class Expunger:
         failpoint("erase.rewritten")
         if self._writer_since_before(erasure):
             return False
-        self._remove_files(base, erasure, findings)
+        if not self._remove_files(base, erasure, findings):
+            return False
         failpoint("erase.removed")
         self._clear_rows(erasure, findings)
         findings.note("vectors kept of frequent questions", 1, HeatRepository(self._storage).clear(base))
@@ -105,12 +107,12 @@ class Expunger:
                 findings.note("segments of the current generation", len(manifest.segments), len(findings.segments))
                 return True
             self._gather_texts(base, erasure, affected, findings)
-            self._rewritten(current, manifest, affected)
+            findings.past_ended |= self._rewritten(current, manifest, affected)
         return False
 
-    def _rewritten(self, base: KnowledgeBase, manifest: Manifest, affected: Sequence[SegmentEntry]) -> None:
+    def _rewritten(self, base: KnowledgeBase, manifest: Manifest, affected: Sequence[SegmentEntry]) -> bool:
         # An erase in the list of generations: those before it, which list the segments that go, can't be gone back to.
-        Merges(self._storage, self._engine, Operation()).rewrite(base, manifest, affected, kind="erase")
+        return Merges(self._storage, self._engine, Operation()).rewrite(base, manifest, affected, kind="erase") is not None
 
     def _gather_texts(self, base: KnowledgeBase, erasure: Erasure, affected: Sequence[SegmentEntry], findings: Findings) -> None:
         for entry in affected:
@@ -124,19 +126,33 @@ class Expunger:
         expiry = Holdings(self._storage, self._engine, 0).oldest_writer(erasure.knowledge_base_id)
         return expiry is not None and expiry - timedelta(seconds=INTENT_SECONDS) <= erasure.requested_at
 
-    def _remove_files(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> None:
-        """Remove every segment on the volume that has the document: the current generation has none of them."""
+    def _remove_files(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> bool:
+        """Remove every segment on the volume that has the document; False when a restore put one back into the current generation."""
         names = self._volume.files(base.id)
         segments: dict[str, list[str]] = {}
         for name in names:
             if name.startswith("segments/"):
                 segments.setdefault(name.split("/")[1], []).append(name)
         doomed = {key for key in segments if self._doomed(base, key, segments[key], erasure.document_id)}
+        if doomed and not findings.past_ended:
+            self._end_past(base)
+        if doomed & {entry.id for entry in self._current(base).segments}:
+            return False
         findings.segments |= doomed
         removed = self._segments.remove(base.id, [name for key in sorted(doomed) for name in segments[key]])
         findings.note("segment files on the volume", sum(map(len, segments.values())), removed)
         originals = sum(name.startswith("originals/") for name in names)
         findings.note("uploaded files on the volume", originals, self._volume.remove(base.id, list(erasure.originals)))
+        return True
+
+    def _end_past(self, base: KnowledgeBase) -> None:
+        """Make a generation that changes nothing: a merge left the document behind, and generations since the request still list it."""
+        commits = KnowledgeCommits(self._storage, self._engine, Operation())
+        commits.publish(base, (), lambda _base, _generation, _now: Effect(None, "erase"))
+
+    def _current(self, base: KnowledgeBase) -> Manifest:
+        latest = KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id)
+        return self._engine.read_manifest(base.id, latest.pointer)
 
     def _doomed(self, base: KnowledgeBase, segment_id: str, names: Sequence[str], document_id: str) -> bool:
         if self._segments.mentions(base.id, segment_id, document_id):

@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agenthub.core.errors import AgentHubError, GenerationConflict, MissingFile, NotFound
+from agenthub.core.errors import AgentHubError, AlreadyExists, GenerationConflict, MissingFile, NotFound
 from agenthub.core.ids import new_id
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.repositories.knowledge.collecting import Collector, Grace
+from agenthub.repositories.knowledge.erasing import EraseRequests, ErasureRepository
+from agenthub.repositories.knowledge.expunging import Expunger
 from agenthub.repositories.knowledge.history import History
-from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import OPERATIONS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.pruning import Pruner
@@ -28,7 +30,7 @@ from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import Query, Row, Storage, Table, TenantScope, Write
 from agenthub.storage.memory import MemoryStorage
-from tests.repositories.knowledge.world import TENANT, World
+from tests.repositories.knowledge.world import TENANT, MemoryDisk, World
 
 SLACK: Final = 0.0
 Content = Mapping[str, tuple[str, ...]]
@@ -84,6 +86,22 @@ class Director:
             self._back.release()
 
 
+class SteppingDisk(MemoryDisk):
+    """A disk in memory that stops actors before files are made or removed."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__()
+        self._director = director
+
+    def create(self, folder: int, name: str) -> int:
+        self._director.step()
+        return super().create(folder, name)
+
+    def remove_file(self, folder: int, name: str) -> None:
+        self._director.step()
+        super().remove_file(folder, name)
+
+
 class SteppingStorage(MemoryStorage):
     """Memory storage that stops actors before rows are read or changed."""
 
@@ -111,13 +129,15 @@ class Run:
     seed: int
     acknowledged: list[tuple[int, str, str, tuple[str, ...]]] = field(default_factory=list)  # generation, kind, document, texts
     problems: list[str] = field(default_factory=list)
+    again: World | None = None
 
     def __post_init__(self) -> None:
         self.director = Director(self.seed)
-        self.world = World(SteppingStorage(self.director)).create()
+        self.world = World(SteppingStorage(self.director), SteppingDisk(self.director)).create()
         self.random = random.Random(self.seed * 31 + 7)
         for number in range(6):
-            self.note(self.world.add(f"d{number}", f"t{number}"), "add", f"d{number}", (f"t{number}",))
+            text = f"t{new_id()}"
+            self.note(self.world.add(f"d{number}", text), "add", f"d{number}", (text,))
         self.first = self.world.base.generation
 
     @property
@@ -139,7 +159,7 @@ class Run:
         def act() -> None:
             try:
                 actor(self)
-            except (GenerationConflict, NotFound):
+            except (GenerationConflict, NotFound, AlreadyExists):
                 pass  # refused: it must leave no trace
             except MissingFile as error:
                 if actor is read:  # others come too late where there is no grace at all
@@ -154,9 +174,12 @@ class Run:
     # --- the model ---
 
     def check(self) -> None:
+        if self.again is not None and self.again.content() != {"anew": ["a new text"]}:
+            self.problems.append(f"the knowledge base that took the name shows {self.again.content()}")
         base = KnowledgeBaseRepository(self.storage).find(TENANT, self.world.base_id)
         if base is None:
             return
+        self._check_erased(base)
         made = [generation for generation, *_ in self.acknowledged]
         if len(set(made)) != len(made):
             self.problems.append(f"two operations made one generation: {sorted(made)}")
@@ -165,6 +188,17 @@ class Run:
             seen = self.seen_at(generation)
             if seen is not None and seen != model[generation]:
                 self.problems.append(f"generation {generation} shows {seen}, the model says {model[generation]}")
+
+    def _check_erased(self, base: KnowledgeBase) -> None:
+        """Finish what erasures asked for, as maintenance would: then nothing is left of what they name."""
+        for erasure in ErasureRepository(self.storage).unfinished(TENANT, base.id):
+            if not Expunger(self.storage, self.world.engine, lambda *_: ()).finish(base, erasure):
+                self.problems.append(f"erasure {erasure.id} waits for a writer, and there is none")
+        gone = {key for _, kind, key, _ in self.acknowledged if kind == "erase"}
+        texts = [text.encode() for _, _, key, found in self.acknowledged if key in gone for text in found]
+        left = [path for path, data in self.world.disk.contents.items() if any(text in data for text in texts)]
+        if left:
+            self.problems.append(f"of erased documents there is something in {left}")
 
     def seen_at(self, generation: int) -> Content | None:
         """What a process that has nothing in memory sees of a generation."""
@@ -192,7 +226,7 @@ class Run:
             before = states[generation - 1]
             if kind in ("add", "replace"):
                 states[generation] = {**before, key: tuple(sorted(texts))}
-            elif kind == "delete":
+            elif kind in ("delete", "erase"):
                 states[generation] = {name: value for name, value in before.items() if name != key}
             elif kind == "restore":
                 states[generation] = states[int(key)]
@@ -204,7 +238,7 @@ class Run:
     def _expect_merge(self, generation: int) -> None:
         operations = self.storage.find(OPERATIONS, TENANT, Query(limit=1000))
         kinds = {row["kind"] for row in operations if row["generation"] == generation}
-        if not kinds <= {"merge", "create"}:
+        if not kinds <= {"merge", "create", "erase"}:  # an erasure goes on by a commit that changes no content
             self.problems.append(f"generation {generation} was made by {kinds}, which nobody was told")
 
 
@@ -265,6 +299,29 @@ def drop(run: Run) -> None:
     KnowledgeBaseRepository(run.storage).retire(TENANT, run.world.base_id)
 
 
+def recreate(run: Run) -> None:
+    """Delete the knowledge base and make another of its name beside those who still work on the first."""
+    bases = KnowledgeBaseRepository(run.storage)
+    bases.retire(TENANT, run.world.base_id)
+    other = World(run.storage, run.world.disk, name=run.world.name).create()
+    other.add("anew", "a new text")
+    run.again = other
+
+
+def erase(run: Run) -> None:
+    """Erase a document, and finish it as far as others let it."""
+    key = run.random.choice(["d0", "d1", "d2", "d3"])
+    base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
+    made = EraseRequests(run.storage, run.world.engine, Operation()).request(base, key, lambda erasure: erasure)
+    run.note(made.generation, "erase", key)
+    engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never", turn_seconds=0))
+    erasure = ErasureRepository(run.storage).get(TENANT, made.id)
+    for _ in range(3):
+        current = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
+        if Expunger(run.storage, engine, lambda *_: ()).finish(current, erasure):
+            break
+
+
 def read(run: Run) -> None:
     """A reader with an engine of its own: what it sees is one of the states there were, never older than it saw."""
     engine = KnowledgeEngine(run.world.volume, RagSettings(mapping="never", turn_seconds=0))
@@ -287,6 +344,9 @@ ACTORS: Final[dict[str, Callable[[Run], None]]] = {
     "collect": collect,
     "restore": restore,
     "drop": drop,
+    "recreate": recreate,
+    "erase": erase,
+    "erase again": erase,
     "read": read,
 }
 

@@ -16,10 +16,10 @@ from agenthub.repositories.knowledge.erasing import EraseRequests, Erasure, Eras
 from agenthub.repositories.knowledge.expunging import Expunger
 from agenthub.repositories.knowledge.history import History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
-from agenthub.repositories.knowledge.ledger import INTENTS, PINS
+from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.operations import Operation
-from agenthub.storage.contract import EVERY_TENANT, DbNow, Insert
+from agenthub.storage.contract import EVERY_TENANT, DbNow, Insert, Query
 from tests.repositories.knowledge.world import TENANT, World, vector_of
 
 SECRET = "zanzibarquince"
@@ -127,6 +127,22 @@ def test_it_is_finished_by_whoever_comes_after_a_crash(world: World, monkeypatch
     assert [one.id for one in ErasureRepository(world.storage).unfinished(TENANT, world.base_id)] == [erasure.id]
     assert finish(world, erasure)
     assert traces(world) == []
+
+
+def test_others_that_speak_of_the_document_stay_and_it_is_finished(milvus: bool) -> None:
+    world = secretive(milvus)
+    key = new_id()
+    world.add(key, f"the {SECRET} text")
+    world.add("log", f'Somebody read {{"document_id":"{key}","text":"x"}}.')
+    while Merges(world.storage, world.engine).merge(world.base):
+        pass
+    world.add("another log", f"{key} was read again")
+    erasure = request(world, key)
+    assert finish(world, erasure)
+    assert key not in world.content()
+    assert {"log", "another log", "secret"} <= set(world.content())
+    kinds = [row["kind"] for row in world.storage.find(OPERATIONS, TENANT, Query(limit=100))]
+    assert kinds.count("erase") == 2, "one hides it, one takes it out of its segment"
 
 
 def test_what_is_half_removed_is_removed_by_whoever_comes_after(milvus: bool) -> None:

@@ -144,6 +144,7 @@ class World:
     base_id: str = field(default_factory=new_id)
     clock: Clock | None = None
     milvus: bool = False
+    name: str = field(default_factory=new_id)
 
     def __post_init__(self) -> None:
         volume = Volume(Path("/memory"), mapping="never", disk=self.disk)
@@ -171,8 +172,8 @@ class World:
         row = KnowledgeBase(
             id=KnowledgeBaseId(self.base_id),
             tenant_id=TENANT,
-            name=self.base_id,
-            name_key=self.base_id,
+            name=self.name,
+            name_key=self.name,
             description="",
             state="active",
             embedding_model=None,
