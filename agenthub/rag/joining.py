@@ -2,7 +2,8 @@
 
 Writers leave small segments, and merging follows. Neighbours among them are joined in memory: vectors in one matrix, postings in one
 list a term. That costs a few milliseconds per thousand chunks, so it is done for snapshots that are asked often; it is shared by
-snapshots that have the same segments, and all that is joined in a process is bounded: what was made first goes first.
+snapshots that have the same segments, and all that is joined in a process is bounded: what was made first goes first. A snapshot joins
+no more than fits, and waits longer each time others took the room: joining must never become what searches spend their time on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from agenthub.rag.faiss_codec import FLAT_ROWS, FlatIndex, join_flat
 from agenthub.rag.kept import Kept
 from agenthub.rag.keywords import KeywordIndex, Postings
-from agenthub.rag.opened import OpenSegment
+from agenthub.rag.opened import Deferred, OpenSegment
 from agenthub.rag.views import SegmentView
 
 JOINED_AFTER: Final = 16
@@ -71,11 +72,6 @@ class JoinedPostings:
         span = slice(self.bounds[at], self.bounds[at + 1]) if there else slice(0, 0)
         return self.rows[span], self.counts[span]
 
-    @property
-    def size_bytes(self) -> int:
-        """Memory used."""
-        return self.hashes.nbytes + self.bounds.nbytes + self.rows.nbytes + self.counts.nbytes
-
 
 def _hashes(index: KeywordIndex) -> NDArray[np.int64]:
     data = index.terms.data.tobytes()
@@ -89,12 +85,14 @@ class Joined:
     def __init__(self, segments: Sequence[OpenSegment]) -> None:
         indexes = [segment.index for segment in segments if isinstance(segment.index, FlatIndex)]
         self.index = join_flat(indexes) if len(indexes) == len(segments) else None
-        self.postings = JoinedPostings.of([segment.keywords for segment in segments])
+        self._postings = Deferred(lambda: JoinedPostings.of([segment.keywords for segment in segments]))
+        self.size_bytes = sum(_joined_bytes(segment) for segment in segments)
+        """Memory used, about, with the postings."""
 
     @property
-    def size_bytes(self) -> int:
-        """Memory used."""
-        return self.postings.size_bytes + (0 if self.index is None else self.index.size_bytes)
+    def postings(self) -> JoinedPostings:
+        """The postings of all, made when they are first searched: reading a vector needs none."""
+        return self._postings.get()
 
 
 class Joining:
@@ -137,27 +135,30 @@ class Neighbours:
         self._spans = tuple(_spans(views))
         self._made: tuple[ReferenceType[Joined], ...] = ()
         self._asked = 0
+        self._worth_after = JOINED_AFTER
 
     def runs(self, searches: int) -> tuple[Run, ...]:
         """What is joined for so many searches; empty when nothing is."""
         joined = [made() for made in self._made]
         if not joined or None in joined:
             self._asked += searches
-            if not self._spans or self._asked < JOINED_AFTER:
+            if not self._spans or self._asked < self._worth_after:
                 return ()
-            self._asked = 0
+            self._asked, self._worth_after = 0, 4 * self._worth_after  # should others take the room
             joined = [self._joining.of(self._views[first:end]) for first, end in self._spans]
             self._made = tuple(ref(one) for one in joined if one is not None)
         return tuple(Run(first, end, one) for (first, end), one in zip(self._spans, joined, strict=True) if one is not None)
 
 
 def _spans(views: Sequence[SegmentView]) -> Iterator[tuple[int, int]]:
-    """Where neighbours begin and end that are worth joining."""
-    first = 0
+    """Where neighbours begin and end that are worth joining, as many as there is room for."""
+    first, left_bytes = 0, MOST_BYTES
     for at in range(1, len(views) + 1):
         if at < len(views) and _joins(views[first:at], views[at]):
             continue
-        if at - first >= LEAST_SEGMENTS:
+        size_bytes = _size_bytes(views[first:at])
+        if at - first >= LEAST_SEGMENTS and size_bytes <= left_bytes:
+            left_bytes -= size_bytes
             yield first, at
         first = at
 
@@ -165,6 +166,14 @@ def _spans(views: Sequence[SegmentView]) -> Iterator[tuple[int, int]]:
 def _joins(before: Sequence[SegmentView], view: SegmentView) -> bool:
     """Whether a view can be joined with those before it."""
     last = before[-1]
-    size_bytes = sum(one.segment.count * (_ROW_BYTES + 4 * one.segment.header.dimension) for one in (*before, view))
     small = all(one.segment.count < FLAT_ROWS for one in (before[0], view))
-    return small and last.start + last.segment.count == view.start and size_bytes <= _LARGEST_BYTES
+    return small and last.start + last.segment.count == view.start and _size_bytes((*before, view)) <= _LARGEST_BYTES
+
+
+def _size_bytes(views: Sequence[SegmentView]) -> int:
+    return sum(_joined_bytes(view.segment) for view in views)
+
+
+def _joined_bytes(segment: OpenSegment) -> int:
+    """Memory for a segment in a join, about."""
+    return segment.count * (_ROW_BYTES + 4 * segment.header.dimension)

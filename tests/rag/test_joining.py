@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agenthub.rag.filters import parse_filter
-from agenthub.rag.joining import JOINED_AFTER, JoinedPostings, Neighbours
+from agenthub.rag.joining import JOINED_AFTER, Joined, JoinedPostings, Joining, Neighbours
 from agenthub.rag.keywords import KeywordIndex
 from agenthub.rag.searcher import Hit, Mode, Searcher, SearchRequest
 from agenthub.rag.strings import encode
+from agenthub.rag.views import SegmentView
 from tests.rag.samples import ENGLISH, WORDS, Base, chunks, new_engine, vectors
 from tests.rag.test_search_model import FILTERS, _compare, exact, histories, play
 
@@ -156,8 +157,10 @@ def test_snapshots_share_what_is_joined_and_losing_it_is_no_harm(tmp_path: Path)
 
 
 def test_what_is_joined_in_a_process_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agenthub.rag.joining.MOST_BYTES", 15_000)
+    room = 3 * 80 * (512 + 4 * 8)  # for three of six
+    monkeypatch.setattr("agenthub.rag.joining.MOST_BYTES", room)
     engine = new_engine(tmp_path)
+    engine._joining = Joining()
     searchers = []
     for number in range(6):
         base = Base(engine).create()
@@ -165,9 +168,40 @@ def test_what_is_joined_in_a_process_is_bounded(tmp_path: Path, monkeypatch: pyt
             base.append(chunks(20, f"{number}-{part}-", part), vectors(20, part))
         searchers.append(asked_often(base.searcher()))
     gc.collect()
-    assert engine._joining._kept.size <= 15_000
-    assert sum(bool(runs(searcher)) for searcher in searchers) < 6
-    assert runs(searchers[-1])
+    assert engine._joining._kept.size <= room
+    assert [bool(runs(searcher)) for searcher in searchers] == [False] * 3 + [True] * 3
+
+
+def test_a_snapshot_joins_what_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agenthub.rag.joining._LARGEST_BYTES", 66 * (512 + 4 * 8))
+    monkeypatch.setattr("agenthub.rag.joining.MOST_BYTES", 140 * (512 + 4 * 8))
+    base = Base(new_engine(tmp_path)).create()
+    for part in range(12):
+        base.append(chunks(20, f"p{part}", part), vectors(20, part))
+    assert runs(asked_often(base.searcher())) == [(0, 3), (3, 6)]
+
+
+def test_who_loses_the_room_again_and_again_joins_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = small_segments(tmp_path)
+    searcher, made, asked = base.searcher(), list[int](), list[int]()
+
+    def kept_by_nobody(views: Sequence[SegmentView]) -> Joined:
+        made.append(len(asked))
+        return Joined([view.segment for view in views])
+
+    monkeypatch.setattr(base.engine._joining, "of", kept_by_nobody)
+    for number in range(400):
+        asked.append(number)
+        searcher.search([REQUESTS[0]])
+    assert made == [16, 80, 336], "after 16 searches, after 64 more and after 256 more"
+
+
+def test_postings_are_joined_for_words_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JoinedPostings, "of", lambda *_: pytest.fail("a vector needs no words"))
+    searcher = small_segments(tmp_path).searcher()
+    request = SearchRequest("", QUERY, "semantic", 10, None)
+    searcher.search([request] * JOINED_AFTER)
+    assert runs(searcher) and searcher.search([request])[0]
 
 
 def test_an_erased_segment_is_in_nothing_that_is_joined(tmp_path: Path) -> None:
