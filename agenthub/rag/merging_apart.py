@@ -103,6 +103,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.stdout.buffer.write(dumps(_done(loads(line))) + b"\n")
     sys.stdout.buffer.flush()
+    os._exit(0)  # an orderly end needs the lock of standard input, which the thread above holds: Python aborts (seen on 3.11)
 
 
 def _end_with_parent() -> None:

@@ -59,3 +59,11 @@ def test_a_process_that_dies_is_a_clear_failure(base: Base, monkeypatch: pytest.
     manifest = base.engine.read_manifest(base.id, base.pointer)
     with pytest.raises(VolumeUnavailable, match="without an answer"):
         rewrite_apart(base.engine.segments, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
+
+
+def test_the_process_ends_without_a_word(base: Base, capfd: pytest.CaptureFixture[str]) -> None:
+    """Python 3.11 aborted at its end, in one of several runs, with a message of ten lines in the server's log."""
+    manifest = base.engine.read_manifest(base.id, base.pointer)
+    for _ in range(3):
+        rewrite_apart(base.engine.segments, base.id, manifest.segments, Burials([]), signature=manifest.signature, language="english")
+    assert capfd.readouterr() == ("", "")
