@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from agenthub.core.errors import CorruptFile, VolumeUnavailable, WrongVectorEngine
@@ -86,8 +86,9 @@ class VolumeSegments:
 
     def mentions(self, kb_id: str, segment_id: str, document_id: str) -> bool:
         lines, header = file_of(segment_id, CHUNKS), file_of(segment_id, HEADER)
-        if any(_may_be_of(document_id, line) for line in self.volume.lines_with(kb_id, lines, document_id.encode())):
-            return True
+        with closing(self.volume.lines_with(kb_id, lines, document_id.encode())) as found:
+            if any(_may_be_of(document_id, line) for line in found):
+                return True
         return self.volume.contains(kb_id, header, _JSON) and not self.volume.contains(kb_id, lines, _JSON)
 
     def remove(self, kb_id: str, names: Sequence[str]) -> int:

@@ -11,8 +11,8 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,8 @@ _PIECE_BYTES: Final = 8 * MIB
 _FLOOR_FRACTION: Final = 0.05
 _REMEMBERED_FOLDERS: Final = 10_000
 _GONE: Final = frozenset({errno.ENOENT, errno.ESTALE})
+_ABSENT: Final = errno.ENOENT
+"""What says that a name is free. A stale handle only says that this host's view is old: what it can't see may still be there."""
 _MISPLACED: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -153,10 +155,13 @@ class Volume:
 
         Raises: VolumeUnavailable when it can't be read.
         """
-        return next(self.lines_with(kb_id, name, text), None) is not None
+        with closing(self.lines_with(kb_id, name, text)) as lines:
+            return next(lines, None) is not None
 
-    def lines_with(self, kb_id: str, name: str, text: bytes) -> Iterator[bytes]:
+    def lines_with(self, kb_id: str, name: str, text: bytes) -> Generator[bytes]:
         """The lines of a file in which these bytes occur, without their ends, whatever the file is; none when it is not there.
+
+        Close it: what is open until then is closed, which can fail.
 
         Raises: VolumeUnavailable when it can't be read.
         """
@@ -169,7 +174,7 @@ class Volume:
                 finally:
                     self._disk.close(descriptor)
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno != _ABSENT:
                 raise _translated(error, name) from error
 
     def _lines_with(self, descriptor: int, text: bytes) -> Iterator[bytes]:
@@ -188,7 +193,7 @@ class Volume:
                 self._disk.remove_file(folder, file_name)
                 self._disk.sync_folder(folder)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno == _ABSENT:
                 return False
             raise
         if len(folders) == 3:
@@ -201,7 +206,7 @@ class Volume:
             with self._folder(folders) as folder:
                 return self._disk.names(folder)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno == _ABSENT:
                 return []
             raise _translated(error, "/".join(folders) or "the volume") from error
 

@@ -90,14 +90,15 @@ class Base:
     pointer: Pointer = NOWHERE
     tombstones: list[Tombstone] = field(default_factory=list)
     visible: dict[str, tuple[Chunk, NDArray[np.float32]]] = field(default_factory=dict)
+    signature: str = SIGNATURE
 
     def create(self) -> Base:
-        self.pointer = self.engine.put_manifest(self.id, Manifest.empty(self.id, SIGNATURE, "create", NOW))
+        self.pointer = self.engine.put_manifest(self.id, Manifest.empty(self.id, self.signature, "create", NOW))
         return self
 
     def append(self, added: Sequence[Chunk], rows: NDArray[np.float32], language: str = "english") -> Pointer:
         """Write a segment and commit it."""
-        entry = self.engine.write_segment(self.id, added, rows, signature=SIGNATURE, language=language)
+        entry = self.engine.write_segment(self.id, added, rows, signature=self.signature, language=language)
         manifest = self.engine.read_manifest(self.id, self.pointer)
         self.pointer = self.engine.put_manifest(self.id, manifest.successor(added=[entry], operation_id="append", now=NOW))
         self.visible.update({chunk.id: (chunk, row) for chunk, row in zip(added, rows, strict=True)})

@@ -26,6 +26,7 @@ def walk(operation: str, url: str, folder: Path, stride: int, engine: str = "vol
     ended = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     figures = json.loads(ended.stdout.splitlines()[-1])
+    sys.stdout.write(f"{figures}\n")
     assert figures["problems"] == []
     assert figures["steps"] >= OPERATIONS[operation] * share, figures
 

@@ -23,6 +23,7 @@ def walk(operation: str, url: str, folder: Path, stride: int) -> None:
     ended = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=1800, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     figures = json.loads(ended.stdout.splitlines()[-1])
+    sys.stdout.write(f"{figures}\n")
     assert figures["problems"] == []
     assert figures["steps"] >= OPERATIONS[operation], figures
 
@@ -39,6 +40,7 @@ def test_upkeep_that_is_killed_at_every_step_leaves_everything_as_it_was_or_done
 
 
 def assert_kept(figures: dict[str, Any], documents: int) -> None:
+    sys.stdout.write(f"{figures}\n")
     assert figures["documents"] == documents + 20
     assert set(figures["statuses"]) <= {201, 429}
     assert figures["segments"] <= 30
