@@ -262,7 +262,11 @@ class Resources:
         Returns what remains, in words: a server that can't be told now may keep its entries until they expire.
         """
         remains: list[str] = []
-        if "cache" in self.needs and not all(server.ok for server in self.cache.check()):
+        servers = self.cache.check() if "cache" in self.needs else ()
+        if servers:
+            minutes = round(_found("agenthub.cache.policy:RESULT").ttl_seconds / 60)
+            remains.append(f"answers that were kept on cache servers, out of use from now on, until they expire: at most {minutes} minutes")
+        if not all(server.ok for server in servers):
             days = round(_found("agenthub.cache.policy:EMBEDDING").ttl_seconds / 86_400)
             remains.append(f"entries on cache servers that did not answer, until they expire: vectors of the texts for at most {days} days")
         if "cache" in self.needs:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from agenthub.cache.contract import Cache
 from tests.api import Api, make_app
+from tests.servers.memcached import Daemon
+from tests.servers.postgresql import find_binaries, libpq_url
 
 CANARY = "quokkafandango"
 TITLE = "zanzibarquince"
@@ -93,6 +96,46 @@ def test_nothing_is_left_of_an_erased_document(api: Api, tmp_path: Path, caplog:
     repeated = api.send("POST", f"{base}/documents", json=secret, headers={"Idempotency-Key": "first"})
     assert repeated.status_code == 404  # a late repeat doesn't bring it back
     assert occurrences(tmp_path, *needles) == []
+
+
+def test_in_postgresql_and_redis_what_is_left_is_named_and_out_of_use(
+    tmp_path: Path, migrated_postgresql: str, cache_servers: dict[str, Daemon]
+) -> None:
+    """Every row, every entry: only answers that nobody is given any more, for the minutes that the receipt says."""
+    url = f"redis://{cache_servers['redis'].address}/0"
+    settings = {"AGENTHUB_SERVICES": "knowledge.*,platform.authentication", "REDIS_URL": url}
+    api = Api(make_app(tmp_path, migrated_postgresql, **settings)).login()
+    base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': 'erase'}, 201)['id']}"
+    document = api.post(f"{base}/documents", {"title": TITLE, "text": f"The {CANARY} lives here."}, 201)
+    question = {"query": "who lives here", "mode": "hybrid"}
+    for _ in range(2):
+        assert CANARY in api.post(f"{base}/search", question)["hits"][0]["text"]
+    assert CANARY in dumped(migrated_postgresql) or TITLE in dumped(migrated_postgresql)
+    with redis.from_url(url) as server:
+        vector = vector_of(api, f"The {CANARY} lives here.")
+        assert holding(server, CANARY.encode()) and holding(server, vector)
+        erasure = api.post(f"{base}/documents/{document['id']}/erase", None, 202)
+        assert api.post(f"{base}/search", question)["hits"] == []
+        receipt = wait_until_done(api, base, erasure["id"])
+        rows = dumped(migrated_postgresql)
+        assert CANARY not in rows and TITLE not in rows
+        assert occurrences(tmp_path, CANARY.encode(), TITLE.encode()) == []
+        assert holding(server, vector) == []
+        assert all(0 < seconds <= 600 for seconds in holding(server, CANARY.encode()))
+    assert any("cache servers" in text and "10 minutes" in text for text in receipt["report"]["remains"])
+    assert api.post(f"{base}/search", question)["hits"] == []
+
+
+def dumped(url: str) -> str:
+    """All rows of a database."""
+    command = [str(find_binaries() / "pg_dump"), "--inserts", libpq_url(url)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def holding(server: redis.Redis, needle: bytes) -> list[int]:
+    """The seconds left of each entry that has these bytes."""
+    held = {key: server.get(key) for key in server.scan_iter(count=1000) if server.type(key) == b"string"}
+    return [int(server.ttl(key)) for key, value in held.items() if isinstance(value, bytes) and needle in value]
 
 
 def test_erasing_twice_or_nothing_is_refused_and_a_repeat_answers_the_same(api: Api) -> None:
