@@ -15,7 +15,7 @@ from agenthub.repositories.base import NEWEST_FIRST, Page
 from agenthub.repositories.cursors import decode_cursor, encode_cursor
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document, DocumentRepository, PastDocument
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
-from agenthub.repositories.knowledge.ledger import KnowledgeOperation, Pin
+from agenthub.repositories.knowledge.ledger import OPERATIONS, KnowledgeOperation, Pin
 from agenthub.repositories.knowledge.retention import GenerationRepository, Retention, every_row
 from agenthub.repositories.operations import row_of
 from agenthub.storage.contract import ALL, And, Compare, Filter, Order, Query, Storage
@@ -111,6 +111,31 @@ class History:
             change = DocumentChange(before.get(key), after.get(key))
             if not change.same_content:
                 yield change
+
+    def touched_at_most(self, base: KnowledgeBase, first: int, most: int) -> bool:
+        """Whether generations after `first` touched at most so many documents, for sure; cheaper than `touched`."""
+        mine = Compare("knowledge_base_id", "eq", base.id)
+        live = self._storage.count(DocumentRepository.table, base.tenant_id, And((mine, Compare("generation", "gt", first))))
+        ended = self._storage.count(DOCUMENT_HISTORY, base.tenant_id, And((mine, Compare("superseded_generation", "gt", first))))
+        return live + ended <= most
+
+    def touched(self, base: KnowledgeBase, first: int) -> dict[int, set[str]]:
+        """The documents that each generation after `first` added, replaced or deleted, by generation."""
+        found: dict[int, set[str]] = {}
+        mine = Compare("knowledge_base_id", "eq", base.id)
+        for document in self._live(base, And((mine, Compare("generation", "gt", first)))):
+            found.setdefault(document.generation, set()).add(document.id)
+        for past in self._past(base, And((mine, Compare("superseded_generation", "gt", first)))):
+            for generation in (past.document.generation, past.superseded_generation):
+                if generation > first:
+                    found.setdefault(generation, set()).add(past.document_id)
+        return found
+
+    def restored(self, base: KnowledgeBase, first: int) -> dict[int, int]:
+        """Which of the generations after `first` have the contents of which earlier one, because they restored it."""
+        mine = (Compare("knowledge_base_id", "eq", base.id), Compare("generation", "gt", first), Compare("kind", "eq", "restore"))
+        rows = every_row(self._storage, OPERATIONS, base, And(mine))
+        return {int(row["generation"]): int(row["details"]["restored_generation"]) for row in rows}
 
     def _live(self, base: KnowledgeBase, where: Filter) -> Iterator[Document]:
         return (DocumentRepository.from_row(row) for row in every_row(self._storage, DocumentRepository.table, base, where))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from agenthub.core.errors import Conflict
@@ -13,19 +14,25 @@ from agenthub.rag.manifest import Manifest
 from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
 from agenthub.repositories.knowledge.history import DocumentChange, History
-from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.retention import GenerationRepository
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import MAX_WRITES, Storage, Write
 
 MAX_DOCUMENTS: Final = 2000
-"""How many documents one restore can change: two writes each, all in one commit of at most 4,096."""
+"""How many documents one generation can change: two writes each, all in one commit of at most 4,096."""
+MAX_STEPS: Final = 50
+"""Over how many generations in between a restore goes at most."""
 _OTHER_WRITES: Final = 16
+_ADVICE: Final = "export that generation and import it as a new knowledge base"
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did: `generation` is new and has the contents of `restored_generation`."""
+    """What a restore did: `generation` is new and has the contents of `restored_generation`.
+
+    `documents_changed` counts all of its steps.
+    """
 
     generation: int
     restored_generation: int
@@ -47,14 +54,44 @@ class Restores:
         self._operation = operation or Operation()
         self._documents = DocumentRepository(storage, self._operation)
         self._history = History(storage)
+        self._bases = KnowledgeBaseRepository(storage)
 
     def restore(self, base: KnowledgeBase, generation: int, answer: RestoredAnswer) -> Any:
         """Make a new generation with the contents of an old one: documents, chunks and counts. Nothing is copied or embedded.
 
-        What is committed meanwhile is in the history like everything after the restored generation.
-        Raises: NotFound and NotRetained as `History.get`; Conflict when it is the current one, or more than 2,000 documents differ.
+        Where more than 2,000 documents differ it goes back in steps, over generations that lie between: each step is a restore of its own,
+        whole or not at all, and a repeat goes on where one broke off. What is committed meanwhile is in the history like everything after
+        the restored generation.
+        Raises: NotFound and NotRetained as `History.get`; Conflict when it is the current one, when a single generation changed more than
+        2,000 documents, or when it would take more than 50 steps.
         """
-        return self._publish(base, generation, None, answer)
+        changed = 0
+        for step in self._steps(base, generation):
+            changed += self._publish(base, step, None, attrgetter("documents_changed"), Operation(self._operation.actor))
+            base = self._bases.get(base.tenant_id, base.id)
+        return self._publish(base, generation, None, lambda made: answer(replace(made, documents_changed=made.documents_changed + changed)))
+
+    def _steps(self, base: KnowledgeBase, generation: int) -> list[int]:
+        """The generations to go over, newest first: between two of them at most 2,000 documents were touched. Mostly none."""
+        self._wanted(base, generation, None)
+        if self._history.touched_at_most(base, generation, MAX_DOCUMENTS):
+            return []
+        touched, restored = self._history.touched(base, generation), self._history.restored(base, generation)
+        steps: list[int] = []
+        documents: set[str] = set()
+        place = base.generation
+        while place > generation:
+            if restored.get(place, 0) >= generation:
+                place = restored[place]  # the same contents, nearer to where it goes: a restore that broke off goes on from there
+                continue
+            if documents and len(documents | touched.get(place, set())) > MAX_DOCUMENTS:
+                steps.append(place)
+                documents = set()
+            documents |= touched.get(place, set())
+            place -= 1
+        if len(steps) >= MAX_STEPS:
+            raise Conflict(f"more than {MAX_STEPS * MAX_DOCUMENTS} documents differ; {_ADVICE}")
+        return steps
 
     def undo(self, base: KnowledgeBase, answer: RestoredAnswer) -> Any:
         """Restore the generation before the newest change; merges don't count. To undo an undo is to redo.
@@ -66,9 +103,11 @@ class Restores:
             raise Conflict("there is no change to undo")
         return self._publish(base, newest.generation - 1, newest.generation, answer)
 
-    def _publish(self, base: KnowledgeBase, generation: int, undone: int | None, answer: RestoredAnswer) -> Any:
+    def _publish(
+        self, base: KnowledgeBase, generation: int, undone: int | None, answer: RestoredAnswer, operation: Operation | None = None
+    ) -> Any:
         self._wanted(base, generation, undone)
-        commits = KnowledgeCommits(self._storage, self._engine, self._operation)
+        commits = KnowledgeCommits(self._storage, self._engine, operation or self._operation)
 
         def revision(manifest: Manifest) -> Manifest:
             old = self._history.get(base.tenant_id, base.id, generation)
@@ -116,7 +155,7 @@ class Restores:
         for change in self._history.changes(current, generation, current.generation):
             changes.append(change)
             if len(changes) > MAX_DOCUMENTS:
-                raise Conflict(f"more than {MAX_DOCUMENTS} documents differ; export that generation and import it as a new knowledge base")
+                raise Conflict(f"more than {MAX_DOCUMENTS} documents differ; {_ADVICE}")
         return changes
 
     def _every_write(self, changes: Sequence[DocumentChange], made: int, now: datetime) -> list[Write]:
@@ -135,7 +174,7 @@ class Restores:
                 later += mine[1:] if free else mine
         writes += later
         if len(writes) > MAX_WRITES - _OTHER_WRITES:
-            raise Conflict("too many documents exchanged their contents; export that generation and import it as a new knowledge base")
+            raise Conflict(f"too many documents exchanged their contents; {_ADVICE}")
         return writes
 
     def _writes(self, wanted: Document, present: Document | None, made: int, now: datetime, *, free_first: bool) -> list[Write]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from agenthub.core.errors import StorageUnavailable
 from agenthub.core.ids import new_id
+from agenthub.repositories.knowledge.restoring import Restores
 from tests.api import Api, in_milvus, make_app
 
 
@@ -150,6 +152,63 @@ def test_chunks_of_ones_own_come_back_too(api: Api, base: str) -> None:
     assert api.get(base)["chunk_count"] == 3
     api.post(f"{base}/restore", {"generation": 4})
     assert words(api, base) == ["flamingo", "otter", "zebra"]
+
+
+LIMIT = "agenthub.repositories.knowledge.restoring.MAX_DOCUMENTS"
+
+
+def emptied(api: Api, base: str) -> str:
+    """Four documents come and go, two with each delete; the digest of generation 5, which has them all."""
+    ids = [api.post(f"{base}/documents", {"title": f"{n}", "text": f"animal {n}"}, 201)["id"] for n in range(4)]
+    api.post(f"{base}/documents/delete", {"ids": ids[:2]})
+    api.post(f"{base}/documents/delete", {"ids": ids[2:]})
+    return str(api.get(f"{base}/generations/5/content")["content_sha256"])
+
+
+def test_a_restore_of_much_goes_back_in_steps(api: Api, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = emptied(api, base)
+    monkeypatch.setattr(LIMIT, 3)
+    restored = api.post(f"{base}/restore", {"generation": 5})
+    assert restored == {"generation": 9, "restored_generation": 5, "documents_changed": 4, "document_count": 4, "chunk_count": 4}
+    listed = api.get(f"{base}/generations?limit=2")["items"]
+    assert [(one["kind"], one["details"]["restored_generation"]) for one in listed] == [("restore", 5), ("restore", 6)]
+    assert api.get(f"{base}/generations/9/content")["content_sha256"] == wanted
+    assert api.get(f"{base}/generations/8/content")["document_count"] == 2
+    assert api.get(f"{base}/generations/7/content")["document_count"] == 0
+    assert api.post(f"{base}/restore", {"generation": 7})["documents_changed"] == 4
+    assert titles(api, base) == []
+
+
+def test_a_restore_that_broke_off_goes_on_from_there(api: Api, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, headers = emptied(api, base), {"Idempotency-Key": new_id()}
+    monkeypatch.setattr(LIMIT, 3)
+    plain: Any = Restores._publish
+
+    def killed(self: Restores, base: Any, generation: int, *arguments: Any) -> Any:
+        if generation == 5:
+            raise StorageUnavailable("the database is away")
+        return plain(self, base, generation, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Restores, "_publish", killed)
+        api.refused("POST", f"{base}/restore", 503, "storage_unavailable", json={"generation": 5}, headers=headers)
+    assert len(titles(api, base)) == 2
+    restored = api.call("POST", f"{base}/restore", 200, json={"generation": 5}, headers=headers)
+    assert (restored["generation"], restored["documents_changed"]) == (9, 2)
+    assert api.get(f"{base}/generations/9/content")["content_sha256"] == wanted
+
+
+def test_a_restore_of_too_much_is_refused_whole_and_comes_back_by_a_bundle(api: Api, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One generation changed more than a commit can: the answer says what does it, and nothing has moved."""
+    wanted = emptied(api, base)
+    monkeypatch.setattr(LIMIT, 1)
+    after = api.get(base)
+    refused = api.refused("POST", f"{base}/restore", 409, "conflict", json={"generation": 5})
+    assert "export that generation and import it" in refused["message"]
+    assert api.get(base) == after and titles(api, base) == []
+    bundle = api.get(f"{base}/export?generation=5")
+    taken = api.call("POST", f"/api/knowledge-bases/import?name={new_id()}", 201, data=bundle, content_type="application/x-tar")
+    assert taken["content_sha256"] == wanted
 
 
 def test_a_restore_is_applied_once(api: Api, base: str, history: tuple[str, str]) -> None:
