@@ -14,6 +14,8 @@ command -v saslpasswd2 >/dev/null || missing+=(sasl2-bin)
 compgen -G '/usr/lib/*/sasl2/libplain.so*' >/dev/null || missing+=(libsasl2-modules)
 # Only root can use it for failing system calls everywhere; without it those tests say so and others stand for them.
 [ "$(id -u)" != 0 ] || command -v strace >/dev/null || missing+=(strace)
+# And cut the power of a file system: XFS beside ext4.
+[ "$(id -u)" != 0 ] || command -v mkfs.xfs >/dev/null || missing+=(xfsprogs)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"
