@@ -136,7 +136,9 @@ def _finish(siege: Siege, erasure: Erasure) -> bool:
 
 
 STRIDES = {"replace": 29, "merge": 41, "collect": 211, "erase": 97}
-"""Which calls fail in `make test`: each so manieth."""
+"""Which calls fail in `make test`: each so manieth; on nfs and gcsfuse a third of them."""
+CLOSE_STRIDES = {"replace": 1, "merge": 7, "collect": 19, "erase": 5}
+"""As much for `make torture`: at every single one they would take an hour."""
 ACTS = {"replace": _replace, "merge": _merge, "collect": _collect, "erase": _erase}
 
 
@@ -203,5 +205,5 @@ def test_some_calls_may_fail_or_be_the_last(profile: str, act: str, tmp_path: Pa
 @pytest.mark.torture
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("act", ACTS)
-def test_every_call_may_fail_or_be_the_last(profile: str, act: str, tmp_path: Path) -> None:
-    besiege(profile, act, tmp_path / "volume", stride=3 if act == "collect" else 1)
+def test_many_calls_may_fail_or_be_the_last(profile: str, act: str, tmp_path: Path) -> None:
+    besiege(profile, act, tmp_path / "volume", stride=CLOSE_STRIDES[act])
