@@ -49,7 +49,7 @@ class KnowledgeEngine:
         self.volume = volume
         self.segments: Segments = segments or VolumeSegments(volume, settings)
         self._settings = settings
-        self._observer: Observer = observer or Unobserved()
+        self.observer: Observer = observer or Unobserved()
         self._manifests: Kept[str, Manifest] = Kept(settings.manifest_cache_count, lambda _: 1)
         self._opened: Kept[str, OpenSegment] = Kept(settings.segment_cache_bytes, lambda one: one.size_bytes, self._segment_dropped)
         self._joining = Joining()
@@ -170,11 +170,11 @@ class KnowledgeEngine:
         for entry in manifest.segments:
             start = views[-1].start + views[-1].segment.count if views else 0
             key = f"{kb_id}/{entry.id}/{entry.header.sha256}"
-            segment = self._opened.get(key, partial(self.segments.open, kb_id, entry, manifest.signature, self._observer))
+            segment = self._opened.get(key, partial(self.segments.open, kb_id, entry, manifest.signature, self.observer))
             views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
         self._forget_older(kb_id, pointer)
-        self._observer.time("vector_search", time.perf_counter() - started, phase="open")
-        return Searcher(pointer.generation, views, self.segments, self._observer, self._joining)
+        self.observer.time("vector_search", time.perf_counter() - started, phase="open")
+        return Searcher(pointer.generation, views, self.segments, self.observer, self._joining)
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
         """Beside the new generation keep one older searcher for a while: requests under way may still ask for that."""

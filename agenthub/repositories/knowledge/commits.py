@@ -179,12 +179,15 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         for attempt in range(_ATTEMPTS):
             with self.engine.turn(base.id):
                 current = self._bases.get(base.tenant_id, base.id)
-                pointer = self._put_manifest(current, added, operation_id, revision)
+                with self._timed("files"):
+                    pointer = self._put_manifest(current, added, operation_id, revision)
                 try:
                     return self._swap(current, pointer, plan, operation_id, staging)
                 except (VersionConflict, NotFound) as error:
                     self._lost(current, pointer, staging, error)
+            self.engine.observer.count("kb_commit", result="rebased")
             time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
+        self.engine.observer.count("kb_commit", result="conflict")
         raise GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
 
     def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str, revision: Revision | None) -> Pointer:
@@ -226,14 +229,23 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
     def _settled_commit(self, base: KnowledgeBase, writes: Sequence[Write], effect: Effect, operation_id: str) -> None:
         """Commit; when the answer is lost, look for the operation's row instead of guessing (RELIABILITY.md B3)."""
         try:
-            self._commit(base.tenant_id, writes, effect.result, "write", base.id)
+            with self._timed("database"):
+                self._commit(base.tenant_id, writes, effect.result, "write", base.id)
         except AlreadyExists as error:
             if error.table == OPERATIONS.name:
                 raise OperationRepeated from error
             raise
         except OutcomeUnknown:
             if self._storage.get(OPERATIONS, base.tenant_id, f"{base.id}.{operation_id}") is None:
+                self.engine.observer.count("kb_commit", result="unknown")
                 raise
+        self.engine.observer.count("kb_commit", result="committed")
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.engine.observer.time("kb_commit", time.monotonic() - started, phase=phase)
 
     def _lost(self, current: KnowledgeBase, pointer: Pointer, staging: Staging | None, error: Exception) -> None:
         """A refused commit: drop its manifest, and go on only where another try can succeed."""
@@ -243,6 +255,7 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         if latest.pointer != current.pointer:
             return
         if staging and self._storage.get(INTENTS, current.tenant_id, staging.intent_id) is None:
+            self.engine.observer.count("kb_commit", result="conflict")
             raise GenerationConflict("this write took too long and was given up; try again", retry_after_seconds=1) from error
         if isinstance(error, NotFound):
             raise error
