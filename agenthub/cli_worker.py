@@ -27,6 +27,8 @@ from agenthub.web.logs import configure_logs
 _NEEDS: Final[frozenset[Need]] = frozenset({"storage", "cache", "knowledge", "embedders"})
 _PAUSE_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 600.0
+_LAST_SECONDS: Final = 7.0
+"""After so long the process ends in the midst of a step that hangs, such as a provider's: platforms kill after ten seconds."""
 _log = logging.getLogger("agenthub.jobs")
 
 
@@ -54,11 +56,21 @@ def _stopped_by_signals() -> threading.Event:
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        if not stop.is_set():
+            stop.set()
+            last = threading.Timer(_LAST_SECONDS, _leave)
+            last.daemon = True
+            last.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     return stop
+
+
+def _leave() -> None:
+    """End at once: whatever is under way is as if the process had been killed, which loses nothing."""
+    _log.warning("worker leaves a step that does not end")
+    os._exit(0)
 
 
 def _work(runner: Runner, stop: threading.Event, *, until_idle: bool) -> None:

@@ -20,6 +20,9 @@ from agenthub.repositories.knowledge.jobs import JobItem
 BATCH_TEXTS: Final = 128
 """Texts in one call: enough to keep all threads busy to its end, few enough to stop within a second or two."""
 
+LEAVING_SECONDS: Final = 5.0
+"""How long a call under way is waited for at the end: a process that has to stop has eight seconds, and a provider may hang."""
+
 
 @dataclass(slots=True)
 class _Work:
@@ -85,12 +88,12 @@ class EmbedAhead:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stop after the call under way; what was not taken is dropped."""
+        """Stop after the call under way; what was not taken is dropped. A call that goes on for long is left behind."""
         with self._changed:
             self._over = True
             self._waiting.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(LEAVING_SECONDS)
 
     def _run(self) -> None:
         give_way()

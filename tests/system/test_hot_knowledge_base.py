@@ -111,7 +111,7 @@ def test_writers_that_race_are_all_served_and_seldom_try_again(backend: str, tmp
             body = {"name": f"race {clients}", "embedding_model": None, "dimension": 4}
             path = f"/api/knowledge-bases/{remote.post('/api/knowledge-bases', body, 201)['id']}"
             figures = race(server, remote.token, path, clients)
-            print(backend, json.dumps(figures))
+            sys.stdout.write(f"{backend} {json.dumps(figures)}\n")
             assert remote.get(path)["chunk_count"] == clients * UPLOADS, figures
             assert figures["retries_a_commit"] <= MOST_RETRIES, figures
             assert (figures["conflicts"], figures["longest_seconds"] <= MOST_SECONDS) == (0.0, True), figures
@@ -137,7 +137,7 @@ def patient(remote: Remote, path: str, body: dict[str, Any], key: str) -> int:
 def besieged(server: AgentHubServer, token: str | None, path: str, database: PostgresqlServer, rounds: int) -> int:
     """Let four clients write while their database is killed and started again so often; how many requests were refused."""
     refused: list[int] = []
-    over = threading.Event()
+    over, failed = threading.Event(), threading.Event()
 
     def write(name: int) -> None:
         remote, number = Remote(server.url, token), 0
@@ -150,7 +150,8 @@ def besieged(server: AgentHubServer, token: str | None, path: str, database: Pos
         for _ in range(rounds):
             before = len(refused)
             while len(refused) < before + 8:  # some writes went through in between
-                time.sleep(0.01)
+                if failed.wait(0.01):
+                    return
             database.stop("immediate")
             time.sleep(0.5)
             database.start()
@@ -158,8 +159,11 @@ def besieged(server: AgentHubServer, token: str | None, path: str, database: Pos
 
     killing = threading.Thread(target=kill)
     killing.start()
-    together(4, write)
-    killing.join()
+    try:
+        together(4, write)
+    finally:
+        failed.set()
+        killing.join()
     assert commits(server)["committed"] >= 1
     written = len(refused)
     assert Remote(server.url, token).get(path)["chunk_count"] == written, "each acknowledged chunk is there, and none twice"
@@ -187,7 +191,7 @@ def test_a_database_that_is_killed_between_writers_loses_and_doubles_nothing(tmp
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 def test_a_database_that_is_killed_ten_times_loses_and_doubles_nothing(tmp_path: Path, postgresql_private: PostgresqlServer) -> None:
-    print("refused", crashing_database(tmp_path, postgresql_private, 10))
+    sys.stdout.write(f"refused {crashing_database(tmp_path, postgresql_private, 10)}\n")
 
 
 @pytest.mark.torture

@@ -1,103 +1,86 @@
-"""RELIABILITY.md T20: hostile and broken files beside good ones, worked on by a real worker whose memory is watched."""
+"""RELIABILITY.md T20 and T17: hostile and broken files beside good ones, worked on by a real worker whose memory is watched."""
 
 from __future__ import annotations
 
-import io
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import docx
+import pytest
 
 from tests.api import Api, make_app
-from tests.rag.parsing.conftest import assemble_pdf, build_pdf
+from tests.rag.parsing.conftest import build_pdf
+from tests.rag.parsing.test_unpacking import zipped
+from tests.servers.openai_server import openai_server
+from tests.system.poison import archives, documents, letter
+from tests.system.workers import Watch, ended, resident, upload, worker
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = ROOT.parent / "shared" / "data" / "documents"
 MIB = 1024 * 1024
 MOST_RSS_BYTES = 512 * MIB
-COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 600
-
-
-def _docx(text: str = "A letter.") -> bytes:
-    document, buffer = docx.Document(), io.BytesIO()
-    document.add_paragraph(text)
-    document.save(buffer)
-    return buffer.getvalue()
-
-
-def _with_part(data: bytes, name: str, content: bytes) -> bytes:
-    buffer = io.BytesIO(data)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def _pdf_bomb() -> bytes:
-    bomb = zlib.compress(zlib.compress(b" " * 300_000_000, 9), 9)
-    stream = b"<< /Length %d /Filter [/FlateDecode /FlateDecode] >>\nstream\n" % len(bomb) + bomb + b"\nendstream"
-    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R >>"
-    return assemble_pdf([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page, stream])
-
-
-def corpus() -> dict[str, bytes]:
-    """Files that must end as failed or in quarantine."""
-    return {
-        "zip-bomb.docx": _with_part(_docx(), "word/media/image.bmp", b"\0" * 20_000_000),
-        "many-parts.docx": _many_parts(),
-        "nested.docx": _with_part(_docx(), "word/embeddings/inner.zip", _docx()),
-        "pdf-bomb.pdf": _pdf_bomb(),
-        "ten-thousand-pages.pdf": build_pdf([[(10, 700, "page")]], kids=" ".join(["5 0 R"] * 10_000), count=10_000),
-        "truncated.docx": _docx()[:2000],
-        "truncated.pdf": (DOCUMENTS / "asvs-5.0.0-en.pdf").read_bytes()[:50_000],
-        "encrypted.docx": COMPOUND + "EncryptedPackage".encode("utf-16-le"),
-        "scan.pdf": (DOCUMENTS / "scanned-no-text.pdf").read_bytes(),
-        "deep.json": b"[" * 100_000 + b"]" * 100_000,
-        "empty.txt": b"",
-        "program.pdf": b"\x7fELF\x02\x01\x01" + b"\0" * 500,
-        "wrong-type.docx": b"plain words",
-    }
-
-
-def _many_parts() -> bytes:
-    buffer = io.BytesIO(_docx())
-    with zipfile.ZipFile(buffer, "a") as archive:
-        for number in range(1_100):
-            archive.writestr(f"word/extra{number}.txt", b"x")
-    return buffer.getvalue()
-
-
 GOOD = {
     "first.txt": b"A good text about otters.",
-    "second.docx": _docx("A good letter about herons."),
+    "second.docx": letter("A good letter about herons."),
     "third.md": b"# Good\n\nAbout newts.",
 }
 
 
+def app(folder: Path, **environment: str) -> Api:
+    return Api(make_app(folder, f"sqlite:///{folder}/agenthub.sqlite3", AGENTHUB_JOBS="off", **environment)).login()
+
+
+def items_of(api: Api, job: Any) -> dict[str, Any]:
+    return {item["name"]: item for item in api.get(f"/api/jobs/{job['id']}/items?limit=200")["items"]}
+
+
+def assert_refused(items: dict[str, Any], names: set[str]) -> None:
+    """These ended with a reason, after three attempts at most."""
+    assert {name: items[name]["status"] for name in names if items[name]["status"] not in ("failed", "quarantined")} == {}
+    assert all(items[name]["error"]["message"] for name in names)
+    assert max(items[name]["attempts"] for name in names) <= 3
+
+
 def test_poison_is_refused_with_reasons_while_good_files_finish(tmp_path: Path) -> None:
-    api = Api(make_app(tmp_path, f"sqlite:///{tmp_path}/agenthub.sqlite3", AGENTHUB_JOBS="off")).login()
-    poison = corpus()
+    api, poison = app(tmp_path), documents()
     with worker(tmp_path) as process:
         time.sleep(2)
         idle_bytes = resident(process.pid)
         with Watch(process.pid) as watch:
             job = ended(api, upload(api, {**poison, **GOOD}))
-    items = {item["name"]: item for item in api.get(f"/api/jobs/{job['id']}/items?limit=200")["items"]}
+    items = items_of(api, job)
     assert {name: items[name]["status"] for name in GOOD} == dict.fromkeys(GOOD, "done")
-    assert {name for name in poison if items[name]["status"] not in ("failed", "quarantined")} == set()
-    assert all(items[name]["error"]["message"] for name in poison)
-    assert max(item["attempts"] for item in items.values()) <= 3
+    assert_refused(items, set(poison))
     assert (job["status"], job["progress"]["done"]) == ("partly", len(poison) + len(GOOD))
     assert watch.peak_bytes - idle_bytes <= MOST_RSS_BYTES, f"{(watch.peak_bytes - idle_bytes) // MIB} MiB above idle"
+
+
+def test_poisoned_archives_are_refused_with_reasons_while_a_good_one_is_unpacked(tmp_path: Path) -> None:
+    api, poison = app(tmp_path), archives()
+    good = zipped(GOOD)
+    with worker(tmp_path) as process:
+        time.sleep(2)
+        idle_bytes = resident(process.pid)
+        with Watch(process.pid) as watch:
+            jobs = {name: upload(api, {name: data}) for name, data in {**poison, "good.zip": good}.items()}
+            over = {name: ended(api, job) for name, job in jobs.items()}
+    assert (over["good.zip"]["status"], over["good.zip"]["progress"]["succeeded"]) == ("succeeded", len(GOOD) + 1)
+    for name in poison:
+        items = items_of(api, over[name])
+        found = api.get(f"/api/knowledge-bases/{over[name]['knowledge_base_id']}")["document_count"]
+        assert found == 0, (name, items)
+        assert_refused(items, {one for one in items if one != name or len(items) == 1})
+    assert watch.peak_bytes - idle_bytes <= MOST_RSS_BYTES, f"{(watch.peak_bytes - idle_bytes) // MIB} MiB above idle"
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+def test_a_page_nested_two_hundred_thousand_deep_is_refused(tmp_path: Path) -> None:
+    api = app(tmp_path)
+    with worker(tmp_path):
+        job = ended(api, upload(api, {"deep.html": b"<div>" * 200_000 + b"text", **GOOD}), 600)
+    items = items_of(api, job)
+    assert_refused(items, {"deep.html"})
+    assert {name: items[name]["status"] for name in GOOD} == dict.fromkeys(GOOD, "done")
 
 
 def test_a_worker_that_is_told_to_stop_leaves_its_job_to_the_next(tmp_path: Path) -> None:
@@ -120,3 +103,31 @@ def test_a_worker_that_is_told_to_stop_leaves_its_job_to_the_next(tmp_path: Path
         done = ended(api, job)
     assert (done["status"], done["progress"]["succeeded"]) == ("succeeded", len(files))
     assert max(item["attempts"] for item in api.get(f"/api/jobs/{job}/items")["items"]) == 1
+
+
+@pytest.mark.torture
+def test_a_worker_whose_provider_hangs_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """T17 and T19: the request to the provider is left alone; the job goes to the next, with nothing committed and no strike."""
+    with openai_server() as server:
+        environment = {"EMBEDDING_BASE_URL": server.url, "EMBEDDING_MODEL": "remote"}
+        api = app(tmp_path, **environment)
+        base = api.post("/api/knowledge-bases", {"name": "hanging"}, 201)["id"]
+        asked = len(server.requests)
+        server.faults.extend(["hang"] * 20)
+        with worker(tmp_path, **environment) as process:
+            path = f"/api/knowledge-bases/{base}/documents?wait=0"
+            job = api.post(path, {"title": "a", "text": "A text that waits for its vector."}, 202)["job"]["id"]
+            limit = time.monotonic() + 240
+            while len(server.requests) == asked:
+                assert time.monotonic() < limit
+                time.sleep(0.02)
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert time.monotonic() - started <= 8
+        server.faults.clear()
+        server.released.set()
+        with worker(tmp_path, **environment):
+            done = ended(api, job)
+    assert done["status"] == "succeeded", done
+    assert [item["attempts"] for item in api.get(f"/api/jobs/{job}/items")["items"]] == [1]

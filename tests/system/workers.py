@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from agenthub.core.ids import new_id
 from tests.api import Api
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ def ended(api: Api, job: str, seconds: float = 240) -> Any:
 
 
 def upload(api: Api, files: dict[str, bytes]) -> str:
-    base = api.post("/api/knowledge-bases", {"name": "mixed"}, 201)["id"]
+    base = api.post("/api/knowledge-bases", {"name": f"mixed {new_id()}"}, 201)["id"]
     sent = [(io.BytesIO(data), name) for name, data in files.items()]
     arguments = {"data": {"files": sent}, "content_type": "multipart/form-data"}
     return str(api.call("POST", f"/api/knowledge-bases/{base}/documents?wait=0", 202, **arguments)["job"]["id"])
