@@ -15,7 +15,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +38,8 @@ from tests.system.job_kills import ended, forked
 MODULES = ("agenthub.storage.bigquery.warehouse", "agenthub.storage.sql.postgresql")
 LEASE_SECONDS = 1.0
 MOST_PASSAGES = 14
+STEPS = ("warehouse.put", "warehouse.before_job", "warehouse.after_job", "warehouse.is_put", "warehouse.checkpoint")
+"""Around a batch: each is died at in every siege."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Siege:
             written(storage, 1)
             time.sleep(0.02)
 
-    def export(self, step: int = 0) -> None:
-        """Export for ever; with a step, until that failpoint."""
+    def export(self, death: str = "") -> None:
+        """Export for ever, or until that failpoint."""
         exporter = self.exporter(20, 0.05)
-        failpoints.arm(f"all=kill@{step}" if step else "")
+        failpoints.arm(death)
         while True:
             with suppress(AgentHubError):
                 exporter.run(5.0)
@@ -116,12 +117,12 @@ def kill_so_often(siege: Siege, kills: int, seed: int) -> dict[str, int]:
     """Keep two exporters at work and kill one, so often; how they died."""
     pick = random.Random(seed)
     died = {"at_a_failpoint": 0, "at_a_moment": 0}
-    victims = [forked(_exporting(siege, pick, number)) for number in range(2)]
+    victims = [forked(partial(siege.export, _death(pick, 0))), forked(siege.export)]
     while min(died.values()) < kills // 2:
         for place, way in enumerate(died):
             if died[way] < kills // 2 and _is_dead(victims[place], pick, killed=place == 1):
                 died[way] += 1
-                victims[place] = forked(_exporting(siege, pick, place))
+                victims[place] = forked(partial(siege.export, _death(pick, died[way]) if place == 0 else ""))
         time.sleep(0.02)
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
@@ -129,9 +130,11 @@ def kill_so_often(siege: Siege, kills: int, seed: int) -> dict[str, int]:
     return died
 
 
-def _exporting(siege: Siege, pick: random.Random, place: int) -> Callable[[], None]:
-    """The first of the two dies at failpoints, the other one at moments."""
-    return partial(siege.export, pick.randint(1, MOST_PASSAGES) if place == 0 else 0)
+def _death(pick: random.Random, number: int) -> str:
+    """The failpoint at which the first of the two dies this time: the steps around a batch one after the other, then any."""
+    if number < len(STEPS):
+        return f"{STEPS[number]}=kill@1"
+    return pick.choice([f"all=kill@{pick.randint(1, MOST_PASSAGES)}", f"{pick.choice(STEPS)}=kill@{pick.randint(1, 3)}"])
 
 
 def _is_dead(victim: int, pick: random.Random, *, killed: bool) -> bool:
