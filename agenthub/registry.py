@@ -107,6 +107,20 @@ SERVICES: Final = (
         "Who did what to which resource, append-only.",
     ),
     _service(
+        "platform.database-operations",
+        ("/api/database",),
+        (),
+        "Database",
+        "How far the warehouse is behind, and a scheduler's push for the export.",
+    ),
+    _service(
+        "analytics.analytics-calculation",
+        ("/api/analytics",),
+        (),
+        "Analytics",
+        "Figures over uses, messages, metrics, jobs, audit events and sign-ins, by day, by whom and by what.",
+    ),
+    _service(
         "platform.system-health",
         ("/api/health",),
         (),

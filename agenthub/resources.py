@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agenthub.rag.engine import KnowledgeEngine
     from agenthub.rag.reranking import Reranker
     from agenthub.rag.volume import Volume
+    from agenthub.repositories.analytics.figures import Analytics
     from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
     from agenthub.repositories.knowledge.upkeep import UpkeepThread
     from agenthub.repositories.knowledge.warming_thread import WarmingThread
@@ -158,6 +159,12 @@ class Resources:
         return opened
 
     @property
+    def analytics(self) -> Analytics:
+        """Figures over events: from the warehouse, where there is one."""
+        opened: Analytics = self._open("storage", "analytics", self._open_analytics)
+        return opened
+
+    @property
     def limits(self) -> RateLimits:
         """How many requests a minute."""
         opened: RateLimits = self._open("cache", "limits", self._open_limits)
@@ -241,6 +248,10 @@ class Resources:
             return None
         make: Callable[..., Any] = _found("agenthub.storage.warehouse.thread:WarehouseThread")
         return make(self.exporter, configured.interval_seconds, enabled=configured.enabled)
+
+    def _open_analytics(self) -> Any:
+        target = "agenthub.repositories.analytics.figures:Analytics"
+        return _call(target, self.storage) if self.exporter is None else _call(target, self.storage, self.warehouse, self.exporter.lag)
 
     def begin(self) -> None:
         """Start what works behind the requests. For a process that serves, after its fork."""

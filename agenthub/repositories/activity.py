@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args
 from agenthub.core.ids import new_id
 from agenthub.core.types import TenantId
 from agenthub.repositories.operations import Actor, row_of
-from agenthub.storage.contract import Insert, Table, Write
+from agenthub.storage.contract import Insert, Storage, Table, Write
 
 ActivityKind = Literal["usage", "message", "metric", "job"]
 KINDS: Final[tuple[ActivityKind, ...]] = get_args(ActivityKind)
@@ -88,3 +88,46 @@ def noted(
         details=dict(figures.details),
     )
     return Insert(ACTIVITY_EVENTS, row_of(event))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFigures:
+    """What is counted of an answer: how it was made, and what it took."""
+
+    kind: str
+    seconds: float
+    citation_count: int
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+def answer_noted(
+    tenant_id: TenantId,
+    actor: Actor,
+    now: datetime,
+    by: str,
+    figures: AnswerFigures,
+    *,
+    subject_id: str | None = None,
+    agent_id: str | None = None,
+) -> list[Write]:
+    """The writes that count an answer of the service `by`: as a use, with its tokens, and as a message, by how it was made."""
+    used = Measured(1.0, figures.seconds, figures.prompt_tokens, figures.completion_tokens, {"model": figures.model})
+    said = Measured(1.0, figures.seconds, details={"citations": figures.citation_count})
+    about = {"subject_id": subject_id, "agent_id": agent_id}
+    return [
+        noted(tenant_id, actor, now, "usage", f"{by}.answer", measured=used, **about),
+        noted(tenant_id, actor, now, "message", f"{by}.{figures.kind}", measured=said, **about),
+    ]
+
+
+class ActivityTrail:
+    """Counts what changes nothing else: answers that aren't kept."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def answered(self, tenant_id: TenantId, actor: Actor, by: str, figures: AnswerFigures, *, agent_id: str | None = None) -> None:
+        """Count an answer of the service `by`. Raises: StorageUnavailable."""
+        self._storage.commit(answer_noted(tenant_id, actor, self._storage.now(), by, figures, agent_id=agent_id))

@@ -272,7 +272,8 @@ Write = Insert | Update | Delete | Require | DeleteWhere
 class Question:
     """A named read beyond the contract: aggregates and joins. One statement per SQL dialect, one function for memory.
 
-    `statements` maps a dialect (`postgresql`, `sqlite`, or `sql` for both) to text with `:name` parameters.
+    `statements` maps a dialect (`postgresql`, `sqlite`, `bigquery`, or `sql` for all) to text with `:name` parameters; `warehouse` is
+    the text for what was exported there.
     `memory` gets a reader of whole tables by name and the parameters. `columns` gives the result's column types.
     Both see only what they are given: a question about a tenant's rows takes the tenant as a parameter.
     """

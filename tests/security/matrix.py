@@ -214,6 +214,11 @@ AUTHENTICATION: Final = (
     Row("PATCH", "/api/api-keys/<api_key_id>", "api-keys:write", json=_label()),
     Row("DELETE", "/api/api-keys/<api_key_id>", "api-keys:write", 204),
     Row("GET", "/api/logs/audit", "audit:read"),
+    Row("GET", "/api/analytics/activity", "analytics:read"),
+    Row("GET", "/api/analytics/audit", "audit:read"),
+    Row("GET", "/api/analytics/sessions", "audit:read"),
+    Row("GET", "/api/database/warehouse", "warehouse:read"),
+    Row("POST", "/api/database/warehouse/run", "warehouse:run", 409),
 )
 
 AGENTS: Final = (

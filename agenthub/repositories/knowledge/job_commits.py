@@ -20,7 +20,7 @@ from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
-from agenthub.repositories.knowledge.job_queue import JobQueue, Leased, ending, held
+from agenthub.repositories.knowledge.job_queue import JobQueue, Leased, closing, held
 from agenthub.repositories.knowledge.jobs import ItemStatus, Job, JobItem, JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.matching import Match, Matching, by_id, source_of
@@ -99,7 +99,7 @@ class JobCommits:
         reason = {"error_code": code, "error_message": message, "retryable": retryable}
         name = item.original_name if retryable else ""
         write = _settling(item, {"status": status, "finished_at": DbNow(), "original_name": name, **reason})
-        self._queue.write(self._leases[job.id], self._held(job), write)
+        self._queue.write(self._leases[job.id], *self._held(job), write)
         self.jobs[job.id] = job
         if retryable:
             failpoint("job.settled")
@@ -112,7 +112,7 @@ class JobCommits:
         Raises: LeaseLost.
         """
         job = _advanced(self.jobs[item.job_id], "skipped", 1)
-        self._queue.write(self._leases[job.id], self._held(job), _settling(item, _skipped(same)))
+        self._queue.write(self._leases[job.id], *self._held(job), _settling(item, _skipped(same)))
         self.jobs[job.id] = job
         self._drop_original(item)
 
@@ -135,7 +135,7 @@ class JobCommits:
                 None,
                 "delete",
                 burials=(Burial("document", stale.id),),
-                writes=(*writes, settling, self._held(job, generation=generation)),
+                writes=(*writes, settling, *self._held(job, generation=generation)),
                 documents_delta=-1,
                 chunks_delta=-stale.chunk_count,
                 size_delta_bytes=-stale.size_bytes,
@@ -165,7 +165,7 @@ class JobCommits:
         over = {"status": "done", "generation": generation, "finished_at": DbNow(), "error_code": None, "error_message": None}
         ended = _settling(item, {**over, "original_name": "", "retryable": False, "spec": {**item.spec, "lines": dict(told)}})
         changes = {} if generation is None else {"generation": generation}
-        return [ended, self._held(_advanced(self.jobs[item.job_id], "done", 1), **changes)]
+        return [ended, *self._held(_advanced(self.jobs[item.job_id], "done", 1), **changes)]
 
     def item_was_done(self, item: JobItem) -> None:
         """Take note of a commit of `item_done`."""
@@ -289,18 +289,18 @@ class JobCommits:
         done["original_name"] = ""  # the file is the document's now
         writes: list[Write] = [_settling(one.item, done) for one in made]
         counted = Counter(one.item.job_id for one in made)
-        return writes + [
-            self._held(_advanced(self.jobs[job_id], "done", count), generation=generation) for job_id, count in counted.items()
-        ]
+        for job_id, count in counted.items():
+            writes += self._held(_advanced(self.jobs[job_id], "done", count), generation=generation)
+        return writes
 
-    def _held(self, job: Job, **changes: Any) -> Update:
-        """The write of a checkpoint; of the last one it is the job's end too, unless its handler finds more items."""
+    def _held(self, job: Job, **changes: Any) -> list[Write]:
+        """The writes of a checkpoint; of the last one they are the job's end too, unless its handler finds more items."""
         counts = {f"{status}_count": getattr(job, f"{status}_count") for status in ("done", "skipped", "failed", "quarantined")}
-        progress = {**counts, "tries": 0, "lease_until": DbNow(self._queue.lease_seconds), "error_code": None, "error_message": None}
+        progress = {**counts, "error_code": None, "error_message": None, **changes}
         if job.settled_count >= job.total_count and not job.state.get("unfinished"):
             worked = job.worked_seconds + (time.monotonic() - self._started_seconds) / len(self._leases)
-            progress |= {**ending(job), "worked_seconds": worked}
-        return held(self._leases[job.id], **progress, **changes)
+            return closing(self._leases[job.id], job, self._storage.now(), worked, **progress)
+        return [held(self._leases[job.id], tries=0, lease_until=DbNow(self._queue.lease_seconds), **progress)]
 
     # --- what is ours no more ---
 

@@ -21,7 +21,17 @@ from agenthub.core.errors import LeaseLost, NotFound, VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.core.types import EVERY_TENANT, TenantId
-from agenthub.repositories.knowledge.jobs import OPEN, SETTLED, STATUSES, Job, JobItemRepository, JobRepository, JobStatus, of_job
+from agenthub.repositories.knowledge.jobs import (
+    OPEN,
+    SETTLED,
+    STATUSES,
+    Job,
+    JobItemRepository,
+    JobRepository,
+    JobStatus,
+    job_noted,
+    of_job,
+)
 from agenthub.storage.contract import (
     MAX_PAGE,
     And,
@@ -251,14 +261,14 @@ class JobQueue:
         with suppress(LeaseLost):
             job = self._recounted(self.check(leased))
             counts = {name: getattr(job, name) for name in _COUNTS}
-            self.write(leased, held(leased, worked_seconds=job.worked_seconds + seconds, **counts, **ending(job)))
+            self.write(leased, *closing(leased, job, self._storage.now(), job.worked_seconds + seconds, **counts))
 
     def fail(self, leased: Leased, code: str, message: str) -> None:
         """End a job that can't go on; what it did stays, and it can be retried. Nothing when the lease was lost."""
         with suppress(LeaseLost):
             job = self._recounted(self.check(leased))
-            changes = ending(job) | {"error_code": code, "error_message": message, "status": "partly" if job.done_count else "failed"}
-            self.write(leased, held(leased, **changes))
+            changes = {"error_code": code, "error_message": message, "status": "partly" if job.done_count else "failed"}
+            self.write(leased, *closing(leased, job, self._storage.now(), job.worked_seconds, **changes))
 
     def _recounted(self, job: Job) -> Job:
         counted: dict[str, Any] = {
@@ -296,8 +306,14 @@ def _alike(one: Job, other: Job) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def ending(job: Job) -> dict[str, Any]:
-    """The changes that end a job whose items have these counts."""
+def closing(leased: Leased, job: Job, now: datetime, worked_seconds: float, **more: Any) -> list[Write]:
+    """The writes that end a job whose items have these counts, under its lease; the first one is `held`."""
+    changes = {**_ending(job), "worked_seconds": worked_seconds, **more}
+    counted = job_noted(replace(job, worked_seconds=worked_seconds), changes["status"], now)
+    return [held(leased, **changes), counted]
+
+
+def _ending(job: Job) -> dict[str, Any]:
     return {
         "status": _final_status(job),
         "stage": "finished",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from agenthub.core.errors import Conflict, VersionConflict
 from agenthub.core.types import TenantId
 from agenthub.repositories.knowledge.job_queue import NEW_JOB_ADVANTAGE_SECONDS, RETENTION_SECONDS, queueing
-from agenthub.repositories.knowledge.jobs import OPEN, SETTLED, Job, JobItem, JobItemRepository, JobRepository, of_job
+from agenthub.repositories.knowledge.jobs import OPEN, SETTLED, Job, JobItem, JobItemRepository, JobRepository, job_noted, of_job
 from agenthub.storage.contract import Compare, Update
 
 _ATTEMPTS: Final = 8
@@ -29,7 +29,9 @@ class JobRequests(JobRepository):
             if job.finished:
                 raise Conflict(f"this job has ended: {job.status}")
             try:
-                return self.update(tenant_id, key, self._cancelled(), where=Compare("status", "in", OPEN), verb="cancel")
+                over = self._cancelled()
+                counted = job_noted(job, "cancelled", over["finished_at"])
+                return self.update(tenant_id, key, over, counted, where=Compare("status", "in", OPEN), verb="cancel")
             except VersionConflict:
                 continue  # its runner wrote a checkpoint meanwhile
         raise VersionConflict("this job moves too fast; try again")
@@ -73,7 +75,8 @@ class JobRequests(JobRepository):
             "turn_at": now - timedelta(seconds=NEW_JOB_ADVANTAGE_SECONDS),
             "updated_at": now,
         }
-        return self.update(job.tenant_id, job.id, changes, *queueing(job.tenant_id, now), expected_version=job.version, verb="retry")
+        again = [*queueing(job.tenant_id, now), job_noted(job, "retried", now)]
+        return self.update(job.tenant_id, job.id, changes, *again, expected_version=job.version, verb="retry")
 
 
 def _anew(item: JobItem) -> Update:

@@ -14,9 +14,10 @@ from typing import Any, Final, Literal, get_args
 from agenthub.core.errors import NotFound
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
 from agenthub.rag.references import FileRef
+from agenthub.repositories.activity import Measured, noted
 from agenthub.repositories.base import Page, Repository, all_of
 from agenthub.repositories.operations import Actor
-from agenthub.storage.contract import Compare, Filter, Order, Table
+from agenthub.storage.contract import Compare, Filter, Order, Table, Write
 
 JobStatus = Literal["queued", "running", "succeeded", "partly", "failed", "cancelled"]
 """`partly`: some items were done and some failed. The last four are final."""
@@ -198,6 +199,13 @@ class JobItemRepository(Repository[JobItem]):
 def of_job(job: Job, *more: Filter | None) -> Filter:
     """The filter for a job's items, with more conditions where given."""
     return all_of(Compare("job_id", "eq", job.id), *more)
+
+
+def job_noted(job: Job, turn: str, now: datetime) -> Write:
+    """The write that counts a turn of a job's life: `queued`, `retried`, or the status that it ended with."""
+    counts = {"done": job.done_count, "skipped": job.skipped_count, "failed": job.failed_count + job.quarantined_count}
+    figures = Measured(job.total_count, job.worked_seconds, details={**counts, "knowledge_base_id": job.knowledge_base_id})
+    return noted(job.tenant_id, job.actor, now, "job", f"{job.kind}.{turn}", subject_id=job.id, measured=figures)
 
 
 JOB_TABLES: Final = (JobRepository.table, JobItemRepository.table)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from agenthub.core.types import TenantId, TenantScope
+from agenthub.repositories.activity import ActivityTrail, AnswerFigures, answer_noted
 from agenthub.repositories.base import Repository
 from agenthub.storage.contract import And, Compare, DbNow, DeleteWhere, Filter, Query, Table
 
@@ -46,6 +47,12 @@ class RagQuery:
 
 
 _PAGE: Final = 500
+_SERVICE: Final = "rag"
+
+
+def _figures(query: RagQuery) -> AnswerFigures:
+    tokens = query.prompt_tokens, query.completion_tokens
+    return AnswerFigures(query.kind, query.seconds, len(query.citations), query.model, *tokens)
 
 
 class RagQueryRepository(Repository[RagQuery]):
@@ -63,6 +70,17 @@ class RagQueryRepository(Repository[RagQuery]):
         """The question of that id, unless it expired."""
         found = Repository.find(self, tenant_id, key)
         return found if found and found.expires_at > self.now() else None
+
+    def keep(self, query: RagQuery, answer: Any) -> None:
+        """Keep the question, counted in the same commit; `answer` is what repeats of the request get. Raises: OperationRepeated."""
+        about = {"subject_id": query.id, "agent_id": query.agent_id}
+        counted = answer_noted(query.tenant_id, self._operation.actor, query.created_at, _SERVICE, _figures(query), **about)
+        self.add(query, *counted, result=answer)
+
+    def count_only(self, query: RagQuery) -> None:
+        """Count the question and keep nothing of it."""
+        trail = ActivityTrail(self._storage)
+        trail.answered(query.tenant_id, self._operation.actor, _SERVICE, _figures(query), agent_id=query.agent_id)
 
     def unexpired(self) -> Filter:
         """Those that are not yet to be forgotten."""

@@ -14,7 +14,7 @@ from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.references import FileRef
 from agenthub.repositories.knowledge.commits import KnowledgeCommits, Staging
 from agenthub.repositories.knowledge.job_queue import NEW_JOB_ADVANTAGE_SECONDS, Leased, held, queueing
-from agenthub.repositories.knowledge.jobs import OPEN, Job, JobItem, JobItemRepository, JobRepository
+from agenthub.repositories.knowledge.jobs import OPEN, Job, JobItem, JobItemRepository, JobRepository, job_noted
 from agenthub.repositories.knowledge.knowledge_bases import ACTIVE, KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.operations import Operation, row_of
 from agenthub.storage.contract import Compare, DbNow, Insert, Require, Storage, Write
@@ -81,6 +81,7 @@ class Submissions(JobRepository):
             items = _items(staging, job, drafts)
             alive = Require(KnowledgeBaseRepository.table, base.tenant_id, base.id, ACTIVE)
             writes = [alive, staging.ending(), _queued(job), *_insertions(items), *queueing(base.tenant_id, job.created_at)]
+            writes.append(job_noted(job, "queued", job.created_at))
             failpoint("job.submit")
             try:
                 self._commit(base.tenant_id, writes, answer(job), "create", job.id)

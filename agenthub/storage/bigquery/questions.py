@@ -25,14 +25,16 @@ _KINDS: Final[tuple[tuple[type, ColumnType], ...]] = (
 )
 
 
-def asked(question: Question, parameters: Mapping[str, Any]) -> tuple[str, list[Parameter]]:
+def asked(question: Question, parameters: Mapping[str, Any], place: str = "bigquery") -> tuple[str, list[Parameter]]:
     """The question's statement for BigQuery and its parameters. `:name` becomes `@name`, and `IN :names` searches an array.
+
+    `place` is `bigquery` for a deployment's rows, `warehouse` for what was exported.
 
     Raises: InvalidInput when the question has no statement for BigQuery or takes other parameters.
     """
-    text = question.statements.get("bigquery") or question.statements.get("sql")
+    text = question.statements.get(place) or question.statements.get("sql")
     if text is None:
-        raise InvalidInput(f"the question {question.name} has no statement for bigquery")
+        raise InvalidInput(f"the question {question.name} has no statement for the {place}")
     if set(_PARAMETER.findall(text)) != set(parameters):
         raise InvalidInput(f"the question {question.name} takes other parameters")
     text = _LIST.sub(r"IN UNNEST(@\1)", text)

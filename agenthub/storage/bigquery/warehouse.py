@@ -21,9 +21,10 @@ from agenthub.core.failpoints import failpoint
 from agenthub.storage.bigquery.backend import BigQueryStorage
 from agenthub.storage.bigquery.compiling import Statement, columns_of, name_of
 from agenthub.storage.bigquery.failures import Failure, Lost
+from agenthub.storage.bigquery.questions import asked
 from agenthub.storage.bigquery.schema import day_of, first_turn
 from agenthub.storage.bigquery.script import TURNS, turn_steps
-from agenthub.storage.bigquery.values import table_of
+from agenthub.storage.bigquery.values import received, table_of
 from agenthub.storage.configuration import BigQuerySettings
 from agenthub.storage.contract import Question, Row, Table
 from agenthub.storage.warehouse.contract import Batch, Part, Warehouse
@@ -84,7 +85,8 @@ class BigQueryWarehouse(Warehouse):
                 turn = now
 
     def ask(self, question: Question, parameters: Mapping[str, Any]) -> list[Row]:
-        return self._storage.ask(question, parameters)
+        text, values = asked(question, parameters, "warehouse")
+        return [received(question.columns, row) for row in self._storage.rows(text, values)]
 
     def count(self, table: Table) -> tuple[int, int]:
         """How many rows there are, and how many different keys: equal, or something is wrong."""

@@ -22,7 +22,7 @@ from agenthub.storage.contract import Compare, DbNow, DeleteWhere, Query, Row, S
 from agenthub.storage.gate import CHANGES, read_gate, turn_gate
 from agenthub.storage.moving.canonical import encoded
 from agenthub.storage.warehouse.contract import Batch, Part, Warehouse
-from agenthub.storage.warehouse.feed import NOTED, FeedRow, Leased, Standing, standing_of
+from agenthub.storage.warehouse.feed import NOTED, FeedRow, Leased, Standing, lag_of, standing_of
 
 TURN_SECONDS: Final = 60.0
 """How long one turn goes on at most before the lease is given back."""
@@ -63,6 +63,10 @@ class Exporter:
     def standing(self) -> Standing:
         """How far the warehouse is behind. Raises: StorageUnavailable."""
         return standing_of(self._storage, list(self._tables.values()))
+
+    def lag(self) -> float | None:
+        """Seconds by which answers of the warehouse may be behind; None while it can't answer. Raises: StorageUnavailable."""
+        return lag_of(self._storage, list(self._tables.values()))
 
     def run(self, seconds: float = TURN_SECONDS, stop: threading.Event | None = None, *, when_due: bool = True) -> int | None:
         """Export what is new, for at most so long (and the batch under way); how many rows went. None when it is not this one's turn.

@@ -200,6 +200,15 @@ def standing_of(storage: Storage, tables: Sequence[Table]) -> Standing:
     )
 
 
+def lag_of(storage: Storage, tables: Sequence[Table]) -> float | None:
+    """Seconds by which answers of the warehouse may be behind; None while the rows of old are not all there. Raises: StorageUnavailable."""
+    row = storage.get(FEEDS, EVERY_TENANT, FEED_ID)
+    if row is None or any(table.name not in row["done"] for table in tables):
+        return None
+    oldest = storage.find(CHANGES, EVERY_TENANT, Query(NOTED, limit=1))
+    return max(0.0, (storage.now() - oldest[0]["noted_at"]).total_seconds()) if oldest else 0.0
+
+
 def _left(storage: Storage, feed: Feed, table: Table) -> int:
     after = feed.after_key if feed.table_name == table.name else ""
     return storage.count(table, EVERY_TENANT, Compare(table.key, "gt", after))

@@ -195,10 +195,12 @@ class Questions:
         )
 
     def _kept(self, query: RagQuery) -> AnswerOut:
-        if not self._resources.settings.rag_history_seconds:
-            return shown(query, kept=False)
-        answer = shown(query)
-        RagQueryRepository(self._resources.storage, self._operation).add(query, result=answer)
+        answer = shown(query, kept=bool(self._resources.settings.rag_history_seconds))
+        history = RagQueryRepository(self._resources.storage, self._operation)
+        if answer.id is None:
+            history.count_only(query)
+        else:
+            history.keep(query, answer)
         return answer
 
     # --- replay ---

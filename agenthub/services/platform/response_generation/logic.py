@@ -12,10 +12,12 @@ from agenthub.core.types import TenantId
 from agenthub.llm.contract import Message
 from agenthub.rag.answering.calibrated import THRESHOLD
 from agenthub.rag.filters import parse_filter
+from agenthub.repositories.activity import ActivityTrail, AnswerFigures
 from agenthub.repositories.knowledge.answering import HEARTBEAT_SECONDS, Answering, Asked, Opened, Telling, Told
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.retrieving import Retriever, Wanted
 from agenthub.repositories.knowledge.snapshots import Snapshots
+from agenthub.repositories.operations import Actor
 from agenthub.resources import Resources
 from agenthub.services.platform.response_generation.schemas import MAX_ALL, CitationOut, Respond, ResponseOut, Usage
 from agenthub.web.streaming import Event
@@ -24,9 +26,10 @@ from agenthub.web.streaming import Event
 class Responses:
     """Answers the conversations of one caller's organization."""
 
-    def __init__(self, resources: Resources, tenant_id: TenantId) -> None:
+    def __init__(self, resources: Resources, tenant_id: TenantId, actor: Actor) -> None:
         self._resources = resources
         self._tenant_id = tenant_id
+        self._actor = actor
         retriever = Retriever(resources.embedders, resources.reranker)
         self._answering = Answering(resources.embedders, retriever, resources.llm, resources.observer)
 
@@ -40,7 +43,7 @@ class Responses:
         telling = self.begin(body)
         for _ in telling.pieces():
             pass
-        return _shown(telling.told(), started)
+        return self._counted(_shown(telling.told(), started))
 
     def begin(self, body: Respond) -> Telling:
         """The response as it is written.
@@ -61,7 +64,14 @@ class Responses:
         started = time.perf_counter()
         for piece in telling.pieces(HEARTBEAT_SECONDS):
             yield None if piece is None else Event("text", {"text": piece})
-        yield Event("answer", _shown(telling.told(), started))
+        yield Event("answer", self._counted(_shown(telling.told(), started)))
+
+    def _counted(self, shown: ResponseOut) -> ResponseOut:
+        """The response, counted. Raises: StorageUnavailable."""
+        tokens = shown.usage.prompt_tokens, shown.usage.completion_tokens
+        figures = AnswerFigures(shown.kind, shown.seconds, len(shown.citations), shown.model, *tokens)
+        ActivityTrail(self._resources.storage).answered(self._tenant_id, self._actor, "response", figures)
+        return shown
 
     def _asked(self, body: Respond) -> Asked:
         _check(body)

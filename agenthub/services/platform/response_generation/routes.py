@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from agenthub.services.platform.response_generation.logic import Responses
 from agenthub.services.platform.response_generation.schemas import MAX_BYTES, ModelsOut, Respond, ResponseOut
-from agenthub.web.access import principal, resources
+from agenthub.web.access import operation, principal, resources
 from agenthub.web.declare import accepts, refuses, requires, returns, serves
 from agenthub.web.streaming import MEDIA_TYPE, event_stream
 
@@ -27,7 +27,7 @@ def create_response(body: Respond) -> object:
 
     Nothing is kept, so an Idempotency-Key changes nothing: each request is answered anew.
     """
-    responses = Responses(resources(), principal().tenant_id)
+    responses = Responses(resources(), principal().tenant_id, operation().actor)
     if not body.stream:
         return responses.respond(body)
     telling = responses.begin(body)
