@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any, Final
 from werkzeug.test import TestResponse
 
 from agenthub.core.ids import new_id
+from agenthub.core.types import EVERY_TENANT
+from agenthub.jobs.handlers import HANDLERS
+from agenthub.repositories.knowledge.jobs import OPEN, JobRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.submitting import ItemDraft, Submissions
 from agenthub.repositories.platform.api_keys import ApiKeyRepository
@@ -18,6 +22,8 @@ from agenthub.repositories.platform.organizations import OrganizationRepository
 from agenthub.repositories.platform.roles import ROLES, Role
 from agenthub.repositories.platform.sessions import SessionRepository, new_session
 from agenthub.repositories.platform.users import UserRepository
+from agenthub.storage.contract import And, Compare, Query
+from agenthub.web.access import JOBS
 from tests.accounts import ABSOLUTE, IDLE, Account, World
 from tests.api import Api
 
@@ -25,6 +31,8 @@ SECRETS: Final = re.compile(r"(password|token|secret)_hash\"?[:=]|\$argon2|Trace
 _CACHED: Final = ("/", "/docs", "/static/docs.css", "/api/openapi.json")
 """What holds no data may be kept by browsers."""
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_BESIDE: Final = ("audit_events", "activity_events", "job_turns", "kb_heat", "kb_intents")
+"""Tables that refusals, or threads beside the requests, write to."""
 _TOUCHED: Final = {
     "sessions": ("last_seen_at", "idle_expires_at"),
     "api_keys": ("last_used_at",),
@@ -228,13 +236,25 @@ class House:
         return response
 
     def snapshot(self) -> dict[str, Any]:
-        """Every row but audit events, turns of runners and the moments at which credentials were last seen."""
+        """Every row but events, turns of runners and the moments at which credentials were last seen."""
         tables: dict[str, Any] = {}
-        for name, shelf in self.world.storage._shelves.items():
-            skipped = _TOUCHED.get(name, ())
-            if name not in ("audit_events", "job_turns", "kb_heat", "kb_intents"):  # the latter are kept by threads beside the requests
-                tables[name] = {key: {c: v for c, v in row.items() if c not in skipped} for key, row in shelf.rows.items()}
+        self._jobs_rest()
+        with self.world.storage._lock:  # threads beside the requests write too
+            for name, shelf in self.world.storage._shelves.items():
+                skipped = _TOUCHED.get(name, ())
+                if name not in _BESIDE:
+                    tables[name] = {key: {c: v for c, v in row.items() if c not in skipped} for key, row in shelf.rows.items()}
         return tables
+
+    def _jobs_rest(self) -> None:
+        """Wait until no job is worked on, or about to be: what a runner writes is not the request's doing."""
+        limit = time.monotonic() + 240
+        open_ones = Query(And((Compare("status", "in", OPEN), Compare("kind", "in", tuple(HANDLERS)))), limit=1000)
+        while self.world.app.extensions[JOBS]._thread is not None and time.monotonic() < limit:
+            now = self.world.storage.now()
+            if not any(row["fence"] or row["due_at"] <= now for row in self.world.storage.find(JobRepository.table, EVERY_TENANT, open_ones)):
+                return
+            time.sleep(0.01)
 
 
 def check_headers(response: TestResponse, where: object) -> None:

@@ -56,6 +56,6 @@ class RecordCommits(JobCommits):
 
         Raises: LeaseLost.
         """
-        ended, held_job = self.item_done(item, told, None)
-        self._queue.write(self._leases[item.job_id], held_job, ended)
+        ended, *held_job = self.item_done(item, told, None)
+        self._queue.write(self._leases[item.job_id], *held_job, ended)
         self.item_was_done(item)
