@@ -252,7 +252,9 @@ class House:
         open_ones = Query(And((Compare("status", "in", OPEN), Compare("kind", "in", tuple(HANDLERS)))), limit=1000)
         while self.world.app.extensions[JOBS]._thread is not None and time.monotonic() < limit:
             now = self.world.storage.now()
-            if not any(row["fence"] or row["due_at"] <= now for row in self.world.storage.find(JobRepository.table, EVERY_TENANT, open_ones)):
+            if not any(
+                row["fence"] or row["due_at"] <= now for row in self.world.storage.find(JobRepository.table, EVERY_TENANT, open_ones)
+            ):
                 return
             time.sleep(0.01)
 
