@@ -79,7 +79,7 @@ class Siege:
         failpoints.arm(death)
         while True:
             with suppress(AgentHubError):
-                exporter.run(5.0)
+                exporter.run(0.3)
             time.sleep(0.02)
 
     def exporter(self, batch_rows: int, interval_seconds: float) -> Exporter:
