@@ -34,6 +34,11 @@ class Outage:
                 return
         raise StorageUnavailable("the database can't be reached", retry_after_seconds=RETRY_AFTER_SECONDS)
 
+    @property
+    def known(self) -> bool:
+        """Whether the last connect failed."""
+        return self._next_try is not None
+
     def failed(self) -> None:
         """A connect failed."""
         with self._lock:

@@ -82,7 +82,8 @@ class SqlStorage(Storage):
         return rows[0] if rows else None
 
     def _prepared_rows(self, prepared: PreparedRead, parameters: Parameters) -> list[Row]:
-        found = None if self._reader is None else prepared.quick_rows(self._reader, parameters)
+        quick = None if self._outage.known else self._reader  # the engine finds out when an outage is over
+        found = None if quick is None else prepared.quick_rows(quick, parameters)
         return self.read(lambda connection: prepared.rows(connection, parameters)) if found is None else found
 
     def _get_of(self, table: Table, *, of_tenant: bool) -> PreparedRead:
@@ -193,6 +194,8 @@ class SqlStorage(Storage):
                 except Failure as failure:
                     if isinstance(failure, ConnectionLost):
                         self.engine.dispose()  # the others went to the same server
+                        if self._reader is not None:
+                            self._reader.close()
                     pause = _random.uniform(0, min(0.5, 0.01 * 2**attempt))
                     needed = RECONNECT_SECONDS if isinstance(failure, ConnectionLost) else pause
                     if attempt == tries or remaining_seconds(OPERATION_SECONDS) <= needed:

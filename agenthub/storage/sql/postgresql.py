@@ -36,6 +36,7 @@ from agenthub.storage.sql.dialect import (
 )
 from agenthub.storage.sql.engine import make_engine
 from agenthub.storage.sql.limits import SETTLING_SECONDS, deadline, expired, remaining_seconds, unlimited
+from agenthub.storage.sql.postgresql_reader import PostgresqlReader
 from agenthub.storage.sql.tables import Instant, TableSet
 from agenthub.storage.sql.watchdog import Watchdog
 
@@ -124,7 +125,7 @@ def open_postgresql(settings: StorageSettings, app: Flask) -> SqlStorage:
     url = sa.URL.create("postgresql+psycopg2", username=target.user, password=target.password, database=target.database)
     engine = make_engine(app, url, engine_options(target, watchdog), settings)
     sa.event.listen(engine, "checkout", check_idle)
-    return SqlStorage(engine, PostgresqlDialect(watchdog, several_hosts=len(target.hosts) > 1))
+    return SqlStorage(engine, PostgresqlDialect(watchdog, several_hosts=len(target.hosts) > 1), PostgresqlReader(engine))
 
 
 def check_idle(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -62,7 +62,10 @@ class PreparedRead:
         return [self._known(values) for values in found]
 
     def _known(self, values: tuple[Any, ...]) -> Row:
-        row = self._converted.get(values)
+        try:
+            row = self._converted.get(values)
+        except TypeError:  # bytes, as PostgreSQL's driver gives them
+            return self._row(values)
         if row is None:
             if len(self._converted) >= _CONVERTED_ROWS:
                 self._converted.clear()
