@@ -27,7 +27,9 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
 def refusal(error: BaseException) -> str | None:
     """In words what TLS refused, if that is behind the error; nothing of what the other side sent."""
     seen: BaseException | None = error
-    while seen is not None:
+    met: set[int] = set()  # drivers that raise an error again while handling it can make a ring of causes
+    while seen is not None and id(seen) not in met:
+        met.add(id(seen))
         if isinstance(seen, ssl.SSLCertVerificationError):
             return _certificate(seen.verify_code)
         if isinstance(seen, ssl.SSLError):
