@@ -223,10 +223,9 @@ def test_a_warm_search_asks_the_database_once(
     resources: Resources = app.extensions["agenthub"]
     asked: list[str] = []
     storage: Any = resources.storage
-    for name in ("read", "commit"):  # every question and every write passes one of these, or SQLite's reader
+    for name in ("read", "commit"):  # every question and every write passes one of these, or the quick reader
         monkeypatch.setattr(storage, name, noting(asked, name, getattr(storage, name)))
-    if backend == "sqlite":
-        monkeypatch.setattr(storage._reader, "rows", noting(asked, "read", storage._reader.rows))
+    monkeypatch.setattr(storage._reader, "rows", noting(asked, "read", storage._reader.rows))
     assert found(api, base) == {"a"}
     assert asked == ["read"]
 
