@@ -1,7 +1,11 @@
 """T5: replicas whose workers are killed at random while writers write and readers read; then the recorded history is checked.
 
-Usage: `python -m tests.faults.kill_storm SECONDS SEED DATABASE_URL FOLDER`. Two servers of two workers over one database and one volume,
-six writers, one reader per server. What is checked stands in tests/faults/histories.py; the history itself is left in `history.jsonl`.
+Usage: `python -m tests.faults.kill_storm SECONDS SEED DATABASE_URL FOLDER [KILLS]`. Two servers of two workers over one database and one
+volume, six writers, one reader per server. It ends after SECONDS, or as soon as there were KILLS. What is checked stands in
+tests/faults/histories.py; the history itself is left in `history.jsonl`.
+
+Two figures say how available it was: requests answered at once, and those answered at once or after the one repeat that load balancers
+and clients make of a request that may be repeated (a read, or a write with an Idempotency-Key) when its connection breaks.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,17 +56,28 @@ class Storm:
     seed: int
     history: list[Event] = field(default_factory=list)
     kills: int = 0
-    first_tries: int = 0
     slowed: int = 0
     wedged: int = 0
+    tries: Counter[int] = field(default_factory=Counter)
+    """How many requests were answered at which try; 0 counts those that never were."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """What first tries ended with that were not answered."""
 
-    def request(self, client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response | None:
-        """The answer, or None when there was none."""
+    def request(self, client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response | str:
+        """The answer, or the name of what came instead."""
         headers = {"Authorization": f"Bearer {self.token}", **arguments.pop("headers", {})}
         try:
-            return client.request(method, path, headers=headers, **arguments)
-        except httpx.TransportError:
-            return None
+            answer = client.request(method, path, headers=headers, **arguments)
+        except httpx.TransportError as error:
+            return type(error).__name__
+        return answer if answer.status_code < 500 else str(answer.status_code)
+
+    def count(self, number: int, answer: httpx.Response | str) -> None:
+        """Note how a try went: `number` from 1."""
+        if not isinstance(answer, str):
+            self.tries[number] += 1
+        elif number == 1:
+            self.failures[answer] += 1
 
 
 @dataclass
@@ -75,7 +91,7 @@ class Writer:
 
     def run(self) -> None:
         chooser = random.Random(self.storm.seed + self.number)
-        clients = [httpx.Client(base_url=url, timeout=30) for url in self.storm.urls]
+        clients = clients_of(self.storm)
         while time.monotonic() < self.storm.ends:
             self.count += 1
             deleting = bool(self.mine) and chooser.random() < 0.2
@@ -93,24 +109,32 @@ class Writer:
     def _send(
         self, chooser: random.Random, clients: list[httpx.Client], path: str, body: Any
     ) -> tuple[Literal["ok", "refused", "unknown"], int | None]:
-        """Outcome and generation. Without an answer it is sent again with the same key, to either replica, after a pause that grows."""
-        tries = 0
+        """Outcome and generation. Without an answer it is sent again with the same key, to the other replica: at once, then after pauses."""
+        tries, first = 0, chooser.randrange(len(clients))
         while tries < TRIES:
             key = {"Idempotency-Key": f"{self.number}-{self.count}"}
-            answer = self.storm.request(chooser.choice(clients), "POST", f"{self.storm.base}{path}", json=body, headers=key)
-            if answer is not None and answer.status_code == 429:
+            client = clients[(first + tries) % len(clients)]
+            answer = self.storm.request(client, "POST", f"{self.storm.base}{path}", json=body, headers=key)
+            if not isinstance(answer, str) and answer.status_code == 429:
                 self.storm.slowed += 1
                 if time.monotonic() > self.storm.ends + _WEDGED_SECONDS:
                     self.storm.wedged += 1
                     return "refused", None
                 time.sleep(float(answer.headers["Retry-After"]))
                 continue
-            if answer is not None and answer.status_code < 500:
-                self.storm.first_tries += tries == 0
-                return "ok" if answer.status_code < 300 else "refused", answer.json().get("generation")
-            time.sleep(_PAUSE_SECONDS * 2**tries)
             tries += 1
+            self.storm.count(tries, answer)
+            if not isinstance(answer, str):
+                return "ok" if answer.status_code < 300 else "refused", answer.json().get("generation")
+            if tries > 1:
+                time.sleep(_PAUSE_SECONDS * 2 ** (tries - 2))
+        self.storm.tries[0] += 1
         return "unknown", None
+
+
+def clients_of(storm: Storm) -> list[httpx.Client]:
+    """A client with connections of its own for each replica."""
+    return [httpx.Client(base_url=url, timeout=30) for url in storm.urls]
 
 
 def digest_of(text: str, vector: Vectors) -> str:
@@ -119,20 +143,28 @@ def digest_of(text: str, vector: Vectors) -> str:
 
 
 def read(storm: Storm, number: int) -> None:
-    """Ask for the generation again and again."""
-    with httpx.Client(base_url=storm.urls[number], timeout=30) as client:
-        while time.monotonic() < storm.ends:
+    """Ask for the generation again and again, once more at the other replica where a connection broke."""
+    clients = clients_of(storm)
+    while time.monotonic() < storm.ends:
+        for tries in (1, 2):
             began = time.monotonic()
-            answer = storm.request(client, "GET", storm.base)
-            if answer is not None and answer.status_code == 200:
+            answer = storm.request(clients[(number + tries) % len(clients)], "GET", storm.base)
+            storm.count(tries, answer)
+            if not isinstance(answer, str) and answer.status_code == 200:
                 storm.history.append(Event(f"reader {number}", "read", "ok", began, time.monotonic(), answer.json()["generation"]))
-            time.sleep(0.05)
+                break
+        else:
+            storm.tries[0] += 1
+        time.sleep(0.05)
 
 
-def kill(storm: Storm, servers: list[AgentHubServer]) -> None:
-    """SIGKILL for a random worker of a random server, every 0.5 to 2 seconds."""
+def kill(storm: Storm, servers: list[AgentHubServer], kills: int | None) -> None:
+    """SIGKILL for a random worker of a random server, every 0.5 to 2 seconds; the end when there were so many."""
     chooser = random.Random(storm.seed)
     while time.monotonic() < storm.ends:
+        if storm.kills == kills:
+            storm.ends = time.monotonic()
+            return
         time.sleep(chooser.uniform(0.5, 2))
         master = chooser.choice(servers).process
         assert master is not None
@@ -188,12 +220,16 @@ def check(storm: Storm, figures: Figures, client: Remote) -> None:
     figures.counts["reads"] = len(storm.history) - len(writes)
     figures.counts["generations"], figures.counts["compared generations"] = kept[-1], len(chosen)
     figures.counts["told to wait"] = storm.slowed
-    figures.counts["answered at once, per mille"] = 1000 * storm.first_tries // max(1, len(writes))
+    requests = max(1, storm.tries.total())
+    figures.counts["requests"] = requests
+    figures.counts["answered at once, per 10,000"] = 10_000 * storm.tries[1] // requests
+    figures.counts["answered with one repeat, per 10,000"] = 10_000 * (storm.tries[1] + storm.tries[2]) // requests
+    figures.counts.update({f"not answered at once: {what}": count for what, count in storm.failures.items()})
     figures.counts["answered in the end, per mille"] = 1000 * answered // max(1, len(writes))
     figures.counts.update(event.outcome for event in writes)
 
 
-def main(seconds: float, seed: int, database_url: str, folder: Path) -> int:
+def main(seconds: float, seed: int, database_url: str, folder: Path, kills: int | None = None) -> int:
     figures = Figures("T5 kill storm", seed)
     environment = {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "2", "AGENTHUB_LOG_LEVEL": "warning", **OWNER}
     servers = [AgentHubServer(folder, **environment) for _ in range(2)]
@@ -206,7 +242,7 @@ def main(seconds: float, seed: int, database_url: str, folder: Path) -> int:
         storm = Storm([server.url for server in servers], client.token or "", base, time.monotonic() + seconds, seed)
         threads = [threading.Thread(target=Writer(storm, number).run) for number in range(WRITERS)]
         threads += [threading.Thread(target=read, args=(storm, number)) for number in range(2)]
-        threads.append(threading.Thread(target=kill, args=(storm, servers)))
+        threads.append(threading.Thread(target=kill, args=(storm, servers, kills)))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -222,4 +258,4 @@ def main(seconds: float, seed: int, database_url: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), *map(int, sys.argv[5:])))
