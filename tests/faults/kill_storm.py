@@ -109,7 +109,7 @@ class Writer:
     def _send(
         self, chooser: random.Random, clients: list[httpx.Client], path: str, body: Any
     ) -> tuple[Literal["ok", "refused", "unknown"], int | None]:
-        """Outcome and generation. Without an answer it is sent again with the same key, to the other replica: at once, then after pauses."""
+        """Outcome and generation. Without an answer it is sent again with its key, to the other replica: at once, then after pauses."""
         tries, first = 0, chooser.randrange(len(clients))
         while tries < TRIES:
             key = {"Idempotency-Key": f"{self.number}-{self.count}"}

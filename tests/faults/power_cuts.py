@@ -1,10 +1,11 @@
-"""T4: cuts the power at every step of every write, with the SQLite file and the volume on the file system that loses it.
+"""T4: cuts the power at every step of writing, collecting and erasing, with SQLite file and volume on the file system that loses it.
 
 Usage: `python -m tests.faults.power_cuts KIND CUTS STRIDE FOLDER [unsynced]`, KIND being ext4 or xfs. Root only.
 
 Each child checks what the cut before it left, begins a write, and at its N-th step shuts the file system down without flushing the log.
-What was acknowledged must be there in full after the journal is replayed; what was not, absent or whole. `unsynced` leaves out every
-fsync of the volume: then violations must be found, or this harness sees nothing.
+What was acknowledged must be there in full after the journal is replayed; what was not, absent or whole. Whoever comes next finishes what
+erasures asked for: then no byte of the volume is of an erased text or vector. `unsynced` leaves out every fsync of the volume: then
+violations must be found, or this harness sees nothing.
 """
 
 from __future__ import annotations
@@ -20,21 +21,30 @@ from typing import Any, Final
 from flask import Flask
 
 from agenthub.core import failpoints
+from agenthub.core.types import EVERY_TENANT
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.disk import Disk
 from agenthub.rag.engine import KnowledgeEngine
+from agenthub.rag.vectors import unit_vectors
 from agenthub.rag.volume import Volume
+from agenthub.repositories.knowledge.collecting import Collector, Grace
+from agenthub.repositories.knowledge.erasing import EraseRequests, Erasure, ErasureRepository
+from agenthub.repositories.knowledge.expunging import Expunger
 from agenthub.repositories.knowledge.inspecting import Inspections
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.ledger import INTENTS
 from agenthub.repositories.knowledge.merging import Merges
+from agenthub.repositories.operations import Operation
 from agenthub.storage.configuration import StorageSettings
+from agenthub.storage.contract import ALL, DeleteWhere, Update
 from agenthub.storage.migrating import migrate
 from agenthub.storage.sql.sqlite import open_sqlite
 from tests.faults.figures import Figures
 from tests.faults.shutdown import LoopFileSystem
-from tests.repositories.knowledge.world import World
+from tests.repositories.knowledge.world import TENANT, World, vector_of
 from tests.system.crash_walk import in_child
 
-OPERATIONS: Final = ("add", "replace", "delete", "merge")
+OPERATIONS: Final = ("add", "replace", "delete", "merge", "collect", "erase")
 Content = dict[str, list[str]]
 
 
@@ -66,6 +76,8 @@ class Plan:
     after: Content = field(default_factory=dict)
     acknowledged: bool = True
     number: int = 0
+    erased: list[str] = field(default_factory=list)
+    """The texts of documents that were to be erased; those of one whose request was cut stay in the content."""
 
 
 def intended(operation: str, content: Content, number: int) -> tuple[Content, Callable[[World], Any]]:
@@ -75,12 +87,36 @@ def intended(operation: str, content: Content, number: int) -> tuple[Content, Ca
     if operation == "replace" and keys:
         key = keys[number % len(keys)]
         return content | {key: texts}, lambda world: world.replace(key, *texts)
+    if operation == "collect":
+        return content, lambda world: [Collector(world.storage, world.engine, Grace(0, 0)).collect(world.base_id) for _ in range(2)]
+    if operation == "erase" and len(keys) > 2:
+        key = keys[number % len(keys)]
+        return {one: found for one, found in content.items() if one != key}, lambda world: erase(world, key)
     if operation == "delete" and len(keys) > 2:
         key = keys[number % len(keys)]
         return {one: found for one, found in content.items() if one != key}, lambda world: world.delete(key)
     if operation == "merge":
         return content, lambda world: Merges(world.storage, world.engine).merge(world.base)
     return content | {f"doc{number:05}": texts}, lambda world: world.add(f"doc{number:05}", *texts)
+
+
+def erase(world: World, key: str) -> None:
+    """Ask for it and finish it."""
+    request: Erasure = EraseRequests(world.storage, world.engine, Operation()).request(world.base, key, lambda erasure: erasure)
+    finish(world, ErasureRepository(world.storage).get(TENANT, request.id))
+
+
+def finish(world: World, erasure: Erasure) -> bool:
+    return Expunger(world.storage, world.engine, lambda *_: (), Grace(0, 0)).finish(world.base, erasure)
+
+
+def traces(root: Path, texts: list[str]) -> list[str]:
+    """The files of the volume that have a byte of these texts or their vectors."""
+    vectors = [vector_of(text) for text in texts]
+    needles = [text.encode() for text in texts] + [one.astype("<f4").tobytes() for one in vectors]
+    needles += [unit_vectors(one[None]).astype("<f4").tobytes() for one in vectors]
+    files = [path for path in (root / "knowledge").rglob("*") if path.is_file()]
+    return [path.name for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
 class Walk:
@@ -101,6 +137,8 @@ class Walk:
             world = open_world(self.system.mounted, self.plan.base_id, self.disk)
             migrate(world.storage)
             world.create()
+            keep = {"retained_generations": 0, "retained_seconds": 0}
+            world.storage.commit([Update(KnowledgeBaseRepository.table, TENANT, world.base_id, keep)])
             os.sync()
 
         assert in_child(run) == 0
@@ -121,14 +159,16 @@ class Walk:
         self.figures.counts[f"cuts in {operation}"] += 1
         done = self.acknowledgement.exists()
         self.figures.counts["acknowledged"] += done
-        self.plan = Plan(self.plan.base_id, told["content"], told["intended"], done, self.plan.number + 1)
+        self.plan = Plan(self.plan.base_id, told["content"], told["intended"], done, self.plan.number + 1, told["erased"])
         return done
 
     def _child(self, operation: str, step: int) -> None:
         world = open_world(self.system.mounted, self.plan.base_id, self.disk)
         content, violations = self._checked(world)
         wanted, write = intended(operation, content, self.plan.number)
-        self.report.write_text(json.dumps({"content": content, "intended": wanted, "violations": violations}))
+        going = [text for key, texts in content.items() if operation == "erase" and key not in wanted for text in texts]
+        told = {"content": content, "intended": wanted, "violations": violations, "erased": [*self.plan.erased, *going]}
+        self.report.write_text(json.dumps(told))
         os.kill = self._cut
         failpoints.arm(f"all=kill@{step}")
         write(world)
@@ -148,7 +188,16 @@ class Walk:
             violations.append(f"{where}: {found} instead of {allowed}")
         seen = Inspections(world.storage, world.engine).inspect(world.base)
         violations += [f"{where}: {problem}" for problem in seen.problems if problem.kind in ("truth", "derived", "document")]
-        return found, violations
+        return found, violations + [f"{where}: {problem}" for problem in self._erased(world, found)]
+
+    def _erased(self, world: World, content: Content) -> list[str]:
+        """Finish what erasures asked for, as if the hour of killed writers were over; what is wrong then."""
+        world.storage.commit([DeleteWhere(INTENTS, EVERY_TENANT, ALL)])
+        waiting = ErasureRepository(world.storage).unfinished(TENANT, world.base_id)
+        problems = ["an erasure can't be finished" for erasure in waiting if not finish(world, erasure)]
+        shown = {text for texts in content.values() for text in texts}
+        left = traces(self.system.mounted, [text for text in self.plan.erased if text not in shown])
+        return problems + [f"of what was erased something is left in {name}" for name in left]
 
 
 def main(kind: str, cuts: int, stride: int, folder: Path, *, unsynced: bool = False) -> int:

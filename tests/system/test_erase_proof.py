@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,12 @@ import pytest
 import redis
 
 from agenthub.cache.contract import Cache
+from agenthub.core.types import EVERY_TENANT
+from agenthub.repositories.knowledge.commits import KnowledgeCommits
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.ledger import INTENTS
+from agenthub.repositories.knowledge.upkeep import Upkeep
+from agenthub.storage.contract import Compare, DeleteWhere
 from tests.api import Api, make_app
 from tests.servers.memcached import Daemon
 from tests.servers.postgresql import find_binaries, libpq_url
@@ -163,6 +170,62 @@ def test_a_process_without_maintenance_leaves_it_to_the_scheduler(tmp_path: Path
     assert "1 erasures done" in maintained
     assert api.get(f"{base}/erasures/{erasure['id']}")["state"] == "done"
     assert occurrences(tmp_path, CANARY.encode()) == []
+
+
+KILLED = """
+import pathlib, sys
+from agenthub.core import failpoints
+from agenthub.core.types import EVERY_TENANT
+from agenthub.rag.segment import Chunk
+from agenthub.repositories.knowledge.commits import KnowledgeCommits
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from tests.api import make_app
+folder, url, base_id, text = sys.argv[1:]
+app = make_app(pathlib.Path(folder), url, AGENTHUB_SERVICES="knowledge.*,platform.authentication", AGENTHUB_MAINTENANCE="off")
+resources = app.extensions["agenthub"]
+base = KnowledgeBaseRepository(resources.storage).get(EVERY_TENANT, base_id)
+failpoints.arm("volume.written=kill@1")
+with KnowledgeCommits(resources.storage, resources.knowledge).staging(base) as staging:
+    staging.write_segment([Chunk("c", "d", text, {})], resources.embedders.default.embed([text]))
+"""
+
+
+def test_what_a_killed_writer_left_is_waited_for_and_gone_when_it_is_done(tmp_path: Path) -> None:
+    """It died when its vectors were written and its chunks not yet: nothing says whose they are. Another writer lives on."""
+    url, services = f"sqlite:///{tmp_path}/agenthub.sqlite3", "knowledge.*,platform.authentication"
+    api = Api(make_app(tmp_path, url, AGENTHUB_SERVICES=services, AGENTHUB_MAINTENANCE=BACKGROUND)).login()
+    base_id = api.post("/api/knowledge-bases", {"name": "erase"}, 201)["id"]
+    base, text = f"/api/knowledge-bases/{base_id}", f"The {CANARY} lives here."
+    document = api.post(f"{base}/documents", {"title": "a", "text": text}, 201)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), url, base_id, text]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    needles = (CANARY.encode(), vector_of(api, text))
+    assert occurrences(tmp_path / "knowledge", *needles).count("vectors.f32") == 2
+
+    erasure = api.post(f"{base}/documents/{document['id']}/erase", None, 202)
+    resources = api.app.extensions["agenthub"]
+    assert state_after(api, base, base_id, erasure) == ("hidden", 1)
+    own = Compare("knowledge_base_id", "eq", base_id)
+    resources.storage.commit([DeleteWhere(INTENTS, EVERY_TENANT, own)])  # as an hour later
+    living = KnowledgeCommits(resources.storage, resources.knowledge)
+    row = KnowledgeBaseRepository(resources.storage).get(EVERY_TENANT, base_id)
+    with living.staging(row):
+        assert state_after(api, base, base_id, erasure) == ("hidden", 1)
+        assert "vectors.f32" in occurrences(tmp_path / "knowledge", *needles)
+    resources.storage.commit([DeleteWhere(INTENTS, EVERY_TENANT, own)])
+    with living.staging(row):
+        assert state_after(api, base, base_id, erasure) == ("done", 0)
+        assert occurrences(tmp_path, *needles) == []
+
+
+def state_after(api: Api, base: str, base_id: str, erasure: Any) -> tuple[str, int]:
+    """The state of a receipt after upkeep went over the knowledge base, and how many things it says that it waits for."""
+    resources = api.app.extensions["agenthub"]
+    upkeep = Upkeep(resources.storage, resources.knowledge, resources.forget_texts)
+    upkeep.erase(KnowledgeBaseRepository(resources.storage).get(EVERY_TENANT, base_id))
+    receipt = api.get(f"{base}/erasures/{erasure['id']}")
+    return receipt["state"], len(receipt["report"]["waits_for"])
 
 
 def maintain(folder: Path, url: str, base_id: str) -> str:

@@ -83,6 +83,17 @@ class Collected:
     removed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep saw: files that no generation ever listed, how many of them were removed, and of those that may still be a
+    writer's when each was first seen.
+    """
+
+    seen: int
+    removed: int
+    waiting: tuple[datetime, ...]
+
+
 class Collector:
     """Collects the files of one knowledge base after the other."""
 
@@ -113,6 +124,24 @@ class Collector:
         if base is not None and base.state == "deleted" and removed == len(names):
             self._forget_rows(base)
         return Collected(len(names), len(fresh), removed)
+
+    def sweep(self, kb_id: str) -> Swept:
+        """Remove what writers left who never committed, without a grace: whoever could still commit it began after it was first seen.
+
+        For erasing: killed writers may have left contents under any name. Raises: as `collect`.
+        """
+        names = self._volume.files(kb_id)
+        begun = self._oldest_writer_began(kb_id)  # after the list: whoever begins now has no file in it; before the row, as in `_remove`
+        failpoint("collect.sweeping")
+        needed = self._needed(kb_id)
+        loose = [name for name in names if name not in needed]
+        self._mark(kb_id, self._base(kb_id), loose)
+        marks = {str(row["path"]): row for row in self._marks(kb_id, Compare("reason", "eq", "orphan"))}
+        orphans = [marks[name] for name in loose if name in marks]
+        doomed = [str(row["path"]) for row in orphans if not _may_be_his(row, begun)]
+        removed = self._engine.segments.remove(kb_id, doomed)
+        self._forget(kb_id, doomed)
+        return Swept(len(orphans), removed, tuple(row["marked_at"] for row in orphans if _may_be_his(row, begun)))
 
     def _base(self, kb_id: str) -> KnowledgeBase | None:
         row = self._storage.get(KnowledgeBaseRepository.table, EVERY_TENANT, kb_id)

@@ -23,6 +23,7 @@ from agenthub.rag.segment import Chunk, SegmentEntry
 from agenthub.repositories.base import OperationRepeated, Repository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, operation_record
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, ChangeKind, KnowledgeOperation, TombstoneRow
+from agenthub.repositories.knowledge.retention import Retention
 from agenthub.repositories.operations import Operation, row_of
 from agenthub.storage.contract import And, Compare, DbNow, Delete, Insert, Storage, Update, Write
 
@@ -80,6 +81,10 @@ Revision = Callable[[Manifest], Manifest]
 """Given the manifest to be replaced, at the row's generation: one with other contents. Called again after a lost race."""
 
 
+class ErasedMeanwhile(GenerationConflict):
+    """What was to be copied may have been erased since it was read."""
+
+
 @dataclass(slots=True)
 class Staging:
     """A writer at work in one knowledge base: its files are durable but unseen until `publish`."""
@@ -129,20 +134,29 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         self._bases = KnowledgeBaseRepository(storage)
 
     @contextmanager
-    def staging(self, base: KnowledgeBase) -> Iterator[Staging]:
+    def staging(self, base: KnowledgeBase, *, copying: bool = False) -> Iterator[Staging]:
         """Register an intent, then give a place to put files. Files are removed again when the block fails, unless it is
         unknown whether they were published.
+
+        `copying`: what is put there was in the knowledge base when `base` was read. Raises: ErasedMeanwhile when that may since have been
+        erased: an erasure waits for writers whose intents it sees, so nobody may copy what he read before an intent it doesn't see.
         """
         staging = Staging(self, base, f"{base.id}.{random_name()}", random_name())
         self._storage.commit([Insert(INTENTS, self._intent_row(staging))])
         failpoint("commit.intent")
         try:
+            if copying:
+                self._refuse_erased(base)
             yield staging
         except OutcomeUnknown:
             raise
         except BaseException:
             self._abandon(staging)
             raise
+
+    def _refuse_erased(self, base: KnowledgeBase) -> None:
+        if Retention(self._storage).erased_since(base):
+            raise ErasedMeanwhile("something was erased meanwhile; try again", retry_after_seconds=1)
 
     def _intent_row(self, staging: Staging) -> dict[str, Any]:
         base = staging.base

@@ -22,7 +22,7 @@ from agenthub.repositories.knowledge.jobs import JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.retention import Retention, every_row
 from agenthub.repositories.operations import Operation, row_of
-from agenthub.storage.contract import And, Compare, Delete, DeleteWhere, Insert, Query, Storage, Table, Write
+from agenthub.storage.contract import And, Compare, Delete, DeleteWhere, Insert, Query, Storage, Table, Update, Write
 
 ERASE_SECONDS: Final = 24 * 3600
 """Within this time an erasure is done, provided that maintenance runs; on a running server it takes seconds."""
@@ -33,7 +33,8 @@ class Erasure:
     """The erasing of one document, and its receipt.
 
     From `generation` on nobody finds the document, and no older generation can be read. `report` says for every place that was
-    checked what was found and removed, and under `remains` what is left where and why.
+    checked what was found and removed, and under `remains` what is left where and why; until it is done, under `waits_for` what
+    keeps it from that.
     """
 
     id: str
@@ -72,6 +73,10 @@ class ErasureRepository(Repository[Erasure]):
         """Those of a knowledge base that are not done, oldest first; at most a thousand."""
         where = And((Compare("knowledge_base_id", "eq", knowledge_base_id), Compare("state", "eq", "hidden")))
         return [self.from_row(row) for row in self._storage.find(self.table, tenant_id, Query(where, (), 1000))]
+
+    def wait(self, erasure: Erasure, report: Mapping[str, Any]) -> None:
+        """Note what it waits for. Raises: VersionConflict when another maintainer was first."""
+        self._storage.commit([Update(self.table, erasure.tenant_id, erasure.id, {"report": dict(report)}, erasure.version)])
 
     def complete(self, erasure: Erasure, report: Mapping[str, Any]) -> None:
         """Note that it is done. Raises: VersionConflict when another maintainer was first."""

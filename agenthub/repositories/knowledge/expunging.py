@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agenthub.core import json
@@ -12,7 +13,7 @@ from agenthub.core.errors import VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
-from agenthub.rag.segment import HEADER, file_of
+from agenthub.repositories.knowledge.collecting import Collector, Grace
 from agenthub.repositories.knowledge.commits import INTENT_SECONDS, Effect, KnowledgeCommits
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import Erasure, ErasureRepository
@@ -51,29 +52,35 @@ class Findings:
         self.places.append({"place": place, "checked": checked, "removed": removed, "found": found})
 
 
+@dataclass(frozen=True, slots=True)
+class _Obstacle:
+    """What an erasure waits for, and when it first looked for files of killed writers."""
+
+    what: str
+    swept_at: datetime | None = None
+
+
 class Expunger:
     """Finishes erasures of one knowledge base, in the hands of whoever has its lease."""
 
-    def __init__(self, storage: Storage, engine: KnowledgeEngine, forget_texts: ForgetTexts) -> None:
+    def __init__(self, storage: Storage, engine: KnowledgeEngine, forget_texts: ForgetTexts, grace: Grace | None = None) -> None:
         self._storage = storage
         self._engine = engine
         self._volume = engine.volume
         self._segments = engine.segments
         self._forget_texts = forget_texts
         self._erasures = ErasureRepository(storage)
+        self._collector = Collector(storage, engine, grace)
 
     def finish(self, base: KnowledgeBase, erasure: Erasure) -> bool:
-        """Erase and write the receipt; False while a writer who began before the request is still at work, then call again.
+        """Erase and write the receipt; False while something has to be waited for, which the receipt names: then call again.
 
         Safe to repeat from any point. Raises: CorruptFile when a segment's truth is damaged; VolumeFull; VolumeUnavailable.
         """
         findings = Findings()
-        if not self._rewrite(base, erasure, findings):
-            return False
-        failpoint("erase.rewritten")
-        if self._writer_since_before(erasure):
-            return False
-        if not self._remove_files(base, erasure, findings):
+        obstacle = self._clear_volume(base, erasure, findings)
+        if obstacle is not None:
+            self._wait(erasure, obstacle)
             return False
         failpoint("erase.removed")
         self._clear_rows(erasure, findings)
@@ -87,6 +94,26 @@ class Expunger:
         failpoint("erase.shredded")
         self._complete(erasure, {"places": findings.places, "remains": [*remains, *self._segments.remains, *_REMAINS]})
         return True
+
+    def _clear_volume(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> _Obstacle | None:
+        """Take the document from every file; what keeps some from going, None when nothing does."""
+        if not self._rewrite(base, erasure, findings):
+            return _Obstacle("others who change the knowledge base at the moment")
+        failpoint("erase.rewritten")
+        if (ends := self._writer_since_before(erasure)) is not None:
+            return _Obstacle(f"a writer that began before the request, until it ends or {_minute(ends)}")
+        if not self._remove_files(base, erasure, findings):
+            return _Obstacle("others who change the knowledge base at the moment")
+        return self._sweep(base, erasure, findings)
+
+    def _wait(self, erasure: Erasure, obstacle: _Obstacle) -> None:
+        """Say in the receipt what is waited for."""
+        report = {**erasure.report, "waits_for": [obstacle.what]}
+        if obstacle.swept_at is not None:
+            report["swept_at"] = obstacle.swept_at.isoformat()
+        if report != erasure.report:
+            with suppress(VersionConflict):  # another maintainer is at it
+                self._erasures.wait(erasure, report)
 
     def _complete(self, erasure: Erasure, report: dict[str, Any]) -> None:
         try:
@@ -121,10 +148,23 @@ class Expunger:
 
     # --- files ---
 
-    def _writer_since_before(self, erasure: Erasure) -> bool:
-        """Whether someone who began before the request may still be writing what it concerns: a merge, by its intent."""
+    def _writer_since_before(self, erasure: Erasure) -> datetime | None:
+        """When the last chance ends of someone who began before the request and may still be writing what it concerns."""
         expiry = Holdings(self._storage, self._engine, 0).oldest_writer(erasure.knowledge_base_id)
-        return expiry is not None and expiry - timedelta(seconds=INTENT_SECONDS) <= erasure.requested_at
+        return expiry if expiry is not None and expiry - timedelta(seconds=INTENT_SECONDS) <= erasure.requested_at else None
+
+    def _sweep(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> _Obstacle | None:
+        """Remove what writers left that were killed before they committed: it may be the document under any name.
+
+        Whose files these are can't be told, so all wait that are there at the first look after the request, until every writer
+        that is at work then has ended. What comes later is by writers who began when the document was hidden.
+        """
+        swept = self._collector.sweep(base.id)
+        findings.note("files that no generation lists", swept.seen, swept.removed)
+        first = datetime.fromisoformat(erasure.report["swept_at"]) if "swept_at" in erasure.report else self._storage.now()
+        if not any(seen_at <= first for seen_at in swept.waiting):
+            return None
+        return _Obstacle("files that no generation lists, until the writers that may own them end: within an hour", first)
 
     def _remove_files(self, base: KnowledgeBase, erasure: Erasure, findings: Findings) -> bool:
         """Remove every segment on the volume that has the document; False when a restore put one back into the current generation."""
@@ -133,7 +173,7 @@ class Expunger:
         for name in names:
             if name.startswith("segments/"):
                 segments.setdefault(name.split("/")[1], []).append(name)
-        doomed = {key for key in segments if self._doomed(base, key, segments[key], erasure.document_id)}
+        doomed = {key for key in segments if self._segments.mentions(base.id, key, erasure.document_id)}
         if doomed and not findings.past_ended:
             self._end_past(base)
         if doomed & {entry.id for entry in self._current(base).segments}:
@@ -153,15 +193,6 @@ class Expunger:
     def _current(self, base: KnowledgeBase) -> Manifest:
         latest = KnowledgeBaseRepository(self._storage).get(base.tenant_id, base.id)
         return self._engine.read_manifest(base.id, latest.pointer)
-
-    def _doomed(self, base: KnowledgeBase, segment_id: str, names: Sequence[str], document_id: str) -> bool:
-        if self._segments.mentions(base.id, segment_id, document_id):
-            return True
-        if file_of(segment_id, HEADER) in names:
-            return False
-        # Without a header it is what a killed writer left; it may hold vectors. Whoever still writes began after the request.
-        expiry = Holdings(self._storage, self._engine, 0).oldest_writer(base.id)
-        return expiry is None
 
     # --- rows ---
 
@@ -189,3 +220,7 @@ class Expunger:
                 self._storage.commit([Update(APPLIED_OPERATIONS, erasure.tenant_id, row["id"], changes)])
                 removed += 1
         return checked, removed
+
+
+def _minute(moment: datetime) -> str:
+    return moment.isoformat(timespec="minutes")

@@ -220,6 +220,7 @@ class JobCommits:
 
     def _publish(self, made: Sequence[Made]) -> None:
         with self._commits.staging(self._base) as staging:
+            self._refuse_gone(made)  # after the intent: nothing of what was erased before it gets to the volume
             chunks = [chunk for one in made for chunk in one.chunks]
             if chunks:
                 staging.write_segment(chunks, np.concatenate([one.vectors for one in made]))

@@ -17,7 +17,7 @@ from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest, SegmentEntry
 from agenthub.rag.merging import Burials, Rewriting, SegmentSize, plan_merge
 from agenthub.rag.merging_apart import rewrite_apart
-from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Staging
+from agenthub.repositories.knowledge.commits import Effect, ErasedMeanwhile, KnowledgeCommits, Staging
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import ChangeKind
 from agenthub.repositories.knowledge.snapshots import Snapshots
@@ -96,14 +96,14 @@ class Merges:
         commits = KnowledgeCommits(self._storage, self._engine, self._operation)
         burials = Burials(manifest.in_force(self._snapshots.tombstones(base)))
         try:
-            with commits.staging(base) as staging:
+            with commits.staging(base, copying=True) as staging:
                 segments, language = self._engine.segments, base.language
                 output = rewrite_apart(segments, base.id, inputs, burials, signature=base.signature, language=language)
                 staging.segments += [output] if output else []
                 rewriting = Rewriting(tuple(inputs), output, base.generation, tuple(clear), manifest.revoked)
                 failpoint("merge.written")
                 return _publish(commits, staging, rewriting, kind)
-        except Overtaken:
+        except (Overtaken, ErasedMeanwhile):
             return None
 
 

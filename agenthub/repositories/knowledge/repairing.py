@@ -66,7 +66,7 @@ class Repairs:
         """The generation that lists the segment's new form. Raises: CorruptFile or MissingFile when its truth is damaged."""
         entry = next(one for one in self._engine.read_manifest(base.id, base.pointer).segments if one.id == segment_id)
         commits = KnowledgeCommits(self._storage, self._engine, self._operation)
-        with commits.staging(base) as staging:
+        with commits.staging(base, copying=True) as staging:
             made = self._engine.segments.rewritten(base.id, entry)
             staging.segments.append(made)
             failpoint("repair.written")

@@ -53,6 +53,10 @@ class Retention:
         first = max(min(first, always), erased, 1)
         return Retained(first, base.generation, tuple(pin for pin in self.pins(base) if pin.generation >= erased))
 
+    def erased_since(self, base: KnowledgeBase) -> bool:
+        """Whether there was an erase after this row of the knowledge base was read."""
+        return self._erased(base) > base.generation
+
     def pins(self, base: KnowledgeBase) -> Iterator[Pin]:
         """The pins that have not expired."""
         alive = Or((Compare("expires_at", "is_null"), Compare("expires_at", "gt", DbNow())))

@@ -64,7 +64,7 @@ class Upkeep:
         self._bases = KnowledgeBaseRepository(storage)
         self._merges = Merges(storage, engine)
         self._leases = Leases(storage)
-        self._expunger = Expunger(storage, engine, forget_texts)
+        self._expunger = Expunger(storage, engine, forget_texts, self._grace)
 
     def admit(self, base: KnowledgeBase) -> None:
         """Let a writer of new segments pass, unless merging has to catch up first.

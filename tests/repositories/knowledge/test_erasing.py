@@ -10,7 +10,9 @@ import pytest
 from agenthub.core import failpoints
 from agenthub.core.errors import Conflict, NotFound, NotRetained, VolumeUnavailable
 from agenthub.core.ids import new_id, random_name
+from agenthub.rag.chunks import encode_chunks
 from agenthub.rag.segment import Chunk
+from agenthub.repositories.knowledge.commits import INTENT_SECONDS
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY
 from agenthub.repositories.knowledge.erasing import EraseRequests, Erasure, ErasureRepository
 from agenthub.repositories.knowledge.expunging import Expunger
@@ -19,7 +21,7 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.operations import Operation
-from agenthub.storage.contract import EVERY_TENANT, DbNow, Insert, Query
+from agenthub.storage.contract import EVERY_TENANT, DbNow, Delete, Insert, Query
 from tests.repositories.knowledge.world import TENANT, World, vector_of
 
 SECRET = "zanzibarquince"
@@ -176,6 +178,82 @@ def test_what_a_killed_merge_left_goes_too(world: World) -> None:
     assert left.chunk_count == 1
     finish(world, request(world))
     assert traces(world) == []
+
+
+def leave(world: World) -> None:
+    """What a writer leaves that is killed before its segment has a header: vectors, and chunks of a document that never was."""
+    segment_id = random_name()
+    world.volume.put_new(world.base_id, f"segments/{segment_id}/vectors.f32", vector_of(f"the {SECRET} text").astype("<f4").tobytes())
+    world.volume.put_new(world.base_id, f"segments/{segment_id}/chunks.jsonl", encode_chunks([Chunk("y", "another", SECRET, {})]))
+    world.engine.put_original(world.base_id, b"original tamarillofig")
+
+
+def begin(world: World, seconds_ago: float) -> str:
+    """A writer that began so long ago and is at work."""
+    key, expiry = random_name(), DbNow(INTENT_SECONDS - seconds_ago)
+    row = {"id": key, "tenant_id": TENANT, "knowledge_base_id": world.base_id, "fence": "f", "expires_at": expiry}
+    world.storage.commit([Insert(INTENTS, row)])
+    return key
+
+
+def end(world: World, key: str) -> None:
+    world.storage.commit([Delete(INTENTS, TENANT, key)])
+
+
+def waits_for(world: World, erasure: Erasure) -> str:
+    now = ErasureRepository(world.storage).get(TENANT, erasure.id)
+    assert now.state == "hidden"
+    return " ".join(now.report["waits_for"])
+
+
+def finish_again(world: World, erasure: Erasure) -> bool:
+    return finish(world, ErasureRepository(world.storage).get(TENANT, erasure.id))
+
+
+def test_what_killed_writers_left_goes_beside_living_ones(world: World) -> None:
+    """No writer is ever alone here: each begins before the one before it ends."""
+    killed = begin(world, 60)
+    leave(world)
+    erasure = request(world)
+    assert not finish_again(world, erasure)
+    assert "began before the request" in waits_for(world, erasure)
+
+    end(world, killed)  # its time is over
+    first = begin(world, 0)
+    assert not finish_again(world, erasure)
+    assert "no generation lists" in waits_for(world, erasure)
+    assert traces(world)
+
+    second = begin(world, 0)
+    world.engine.put_original(world.base_id, b"what the second writer is about to commit")
+    assert not finish_again(world, erasure)  # the first may still be the owner
+    end(world, first)
+    assert finish_again(world, erasure)
+    assert traces(world) == []
+    assert places(world, b"about to commit"), "a living writer's file was taken"
+    end(world, second)
+    receipt = ErasureRepository(world.storage).get(TENANT, erasure.id)
+    assert receipt.state == "done" and "waits_for" not in receipt.report
+    assert {place["found"] for place in receipt.report["places"]} == {0}
+
+
+def test_without_writers_it_is_done_at_once_with_what_was_left(world: World) -> None:
+    leave(world)
+    assert finish(world, request(world))
+    assert traces(world) == []
+
+
+def test_a_merge_that_read_before_the_request_and_begins_after_it_copies_nothing(world: World) -> None:
+    """The erasure, which may be done by then, never saw its intent."""
+    for number in range(8):
+        world.add(f"more{number}", f"more text {number}")
+    before = world.base
+    manifest = world.engine.read_manifest(before.id, before.pointer)
+    assert finish(world, request(world))
+    files = world.volume.files(world.base_id)
+    assert Merges(world.storage, world.engine).rewrite(before, manifest, manifest.segments) is None
+    assert world.volume.files(world.base_id) == files
+    assert world.storage.count(INTENTS, EVERY_TENANT) == 0
 
 
 def samples() -> tuple[Any, Any]:

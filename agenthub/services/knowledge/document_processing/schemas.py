@@ -287,10 +287,11 @@ class ErasedPlace(Schema):
 
 
 class ErasureReport(Schema):
-    """What was checked, and what remains where and why. Empty until the erasure is done."""
+    """What was checked, and what remains where and why: empty until the erasure is done. `waits_for`: what keeps it from that."""
 
     places: tuple[ErasedPlace, ...] = ()
     remains: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
 
 
 class ErasureOut(Schema):
