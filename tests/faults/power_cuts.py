@@ -82,7 +82,7 @@ class Plan:
 
 def intended(operation: str, content: Content, number: int) -> tuple[Content, Callable[[World], Any]]:
     """What the content will be, and the write that makes it so."""
-    texts = [f"text {number} line {line}" for line in range(3)]
+    texts = [f"text {number} line {line} {'x' * number}" for line in range(3)]  # of another length each time: no two have one vector
     keys = sorted(content)
     if operation == "replace" and keys:
         key = keys[number % len(keys)]
