@@ -77,7 +77,7 @@ class Plan:
     acknowledged: bool = True
     number: int = 0
     erased: list[str] = field(default_factory=list)
-    """The texts of documents that were to be erased; those of one whose request was cut stay in the content."""
+    """The texts of documents that were erased, or that the next child was to erase."""
 
 
 def intended(operation: str, content: Content, number: int) -> tuple[Content, Callable[[World], Any]]:
@@ -167,7 +167,8 @@ class Walk:
         content, violations = self._checked(world)
         wanted, write = intended(operation, content, self.plan.number)
         going = [text for key, texts in content.items() if operation == "erase" and key not in wanted for text in texts]
-        told = {"content": content, "intended": wanted, "violations": violations, "erased": [*self.plan.erased, *going]}
+        erased = [*self._gone(content), *going]
+        told = {"content": content, "intended": wanted, "violations": violations, "erased": erased}
         self.report.write_text(json.dumps(told))
         os.kill = self._cut
         failpoints.arm(f"all=kill@{step}")
@@ -195,9 +196,13 @@ class Walk:
         world.storage.commit([DeleteWhere(INTENTS, EVERY_TENANT, ALL)])
         waiting = ErasureRepository(world.storage).unfinished(TENANT, world.base_id)
         problems = ["an erasure can't be finished" for erasure in waiting if not finish(world, erasure)]
-        shown = {text for texts in content.values() for text in texts}
-        left = traces(self.system.mounted, [text for text in self.plan.erased if text not in shown])
+        left = traces(self.system.mounted, self._gone(content))
         return problems + [f"of what was erased something is left in {name}" for name in left]
+
+    def _gone(self, content: Content) -> list[str]:
+        """The texts that were erased: those still shown belong to a document whose request was cut."""
+        shown = {text for texts in content.values() for text in texts}
+        return [text for text in self.plan.erased if text not in shown]
 
 
 def main(kind: str, cuts: int, stride: int, folder: Path, *, unsynced: bool = False) -> int:

@@ -132,7 +132,7 @@ def _erase(siege: Siege) -> tuple[Callable[[], Any], Content]:
 
 def _finish(siege: Siege, erasure: Erasure) -> bool:
     kept = ErasureRepository(siege.world.storage).get(TENANT, erasure.id)
-    return Expunger(siege.world.storage, siege.world.engine, lambda *_: ()).finish(siege.world.base, kept)
+    return Expunger(siege.world.storage, siege.world.engine, lambda *_: (), Grace(0, 0)).finish(siege.world.base, kept)
 
 
 STRIDES = {"replace": 29, "merge": 41, "collect": 211, "erase": 97}

@@ -192,7 +192,7 @@ class Run:
     def _check_erased(self, base: KnowledgeBase) -> None:
         """Finish what erasures asked for, as maintenance would: then nothing is left of what they name."""
         for erasure in ErasureRepository(self.storage).unfinished(TENANT, base.id):
-            if not Expunger(self.storage, self.world.engine, lambda *_: ()).finish(base, erasure):
+            if not Expunger(self.storage, self.world.engine, lambda *_: (), Grace(SLACK, SLACK)).finish(base, erasure):
                 self.problems.append(f"erasure {erasure.id} waits for a writer, and there is none")
         gone = {key for _, kind, key, _ in self.acknowledged if kind == "erase"}
         texts = [text.encode() for _, _, key, found in self.acknowledged if key in gone for text in found]
@@ -318,7 +318,7 @@ def erase(run: Run) -> None:
     erasure = ErasureRepository(run.storage).get(TENANT, made.id)
     for _ in range(3):
         current = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
-        if Expunger(run.storage, engine, lambda *_: ()).finish(current, erasure):
+        if Expunger(run.storage, engine, lambda *_: (), Grace(SLACK, SLACK)).finish(current, erasure):
             break
 
 
