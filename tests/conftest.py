@@ -23,10 +23,15 @@ def migrated_postgresql(postgresql_database: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Repositories on BigQuery run with the torture: each row costs its emulator a second, and two run side by side here.
+    """Of each file of repository tests the first runs on BigQuery always, the others with the torture.
 
-    The storage contract, which they stand on, runs on it in every test.
+    A commit takes the emulator a second and more, nearly all of it in the emulator's own catalogue (docs/adr/0021-bigquery.md), so all of
+    them would double the time of the suite. The storage contract, which repositories stand on, runs on it in full every time.
     """
+    seen: set[str] = set()
     for item in items:
-        if "tests/repositories/" in item.nodeid and "bigquery" in item.name:
-            item.add_marker(pytest.mark.torture)
+        file = item.nodeid.partition("::")[0]
+        if file.startswith("tests/repositories/") and "bigquery" in item.name:
+            if file in seen:
+                item.add_marker(pytest.mark.torture)
+            seen.add(file)

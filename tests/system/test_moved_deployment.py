@@ -1,4 +1,4 @@
-"""A populated deployment goes from SQLite to PostgreSQL, to BigQuery and back: the same rows at each station, and the application works there."""
+"""A populated deployment goes from SQLite to PostgreSQL, to BigQuery and back: the same rows everywhere, and the application works."""
 
 from __future__ import annotations
 
