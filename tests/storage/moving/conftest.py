@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agenthub.storage.configuration import BigQuerySettings
 from agenthub.storage.contract import Insert, Storage
 from agenthub.storage.moving.copying import Move
 from agenthub.storage.moving.filling import End
@@ -17,6 +18,7 @@ from agenthub.storage.moving.tables import MOVES
 from agenthub.storage.schema import create_tables
 from tests.contracts.storage.conftest import opened
 from tests.contracts.storage.tables import EVENTS, EVERYTHING, GLOBALS, MOMENT, THINGS, thing
+from tests.servers.bigquery import BigQueryPlace, drop_dataset
 from tests.servers.postgresql import create_database
 
 Open = Callable[..., Storage]
@@ -27,10 +29,13 @@ Make = Callable[..., Storage]
 def make(request: pytest.FixtureRequest, open_url: Open, postgresql_url: str, tmp_path: Path) -> Iterator[Make]:
     """Makes an empty storage of a kind."""
     closing: list[Storage] = []
+    datasets: list[BigQuerySettings] = []
 
     def made(kind: str, name: str = "rows") -> Storage:
         if kind == "bigquery":
-            closing.append(opened(request.getfixturevalue("bigquery_url")))
+            place: BigQueryPlace = request.getfixturevalue("bigquery_place")
+            datasets.append(place.dataset())
+            closing.append(opened(place.url(datasets[-1])))
             create_tables(closing[-1], [*EVERYTHING, MOVES])
             return closing[-1]
         url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/{name}.db"}.get(kind) or create_database(postgresql_url)
@@ -41,6 +46,8 @@ def make(request: pytest.FixtureRequest, open_url: Open, postgresql_url: str, tm
     yield made
     for storage in closing:
         storage.close()
+    for dataset in datasets:
+        drop_dataset(dataset)
 
 
 def moving(source: Storage, target: Storage) -> Move:

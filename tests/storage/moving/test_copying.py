@@ -235,3 +235,32 @@ def test_a_move_killed_at_many_steps_is_whole_in_the_end(make: Make, tmp_path: P
     target.commit([Insert(THINGS, thing("open"))])
     with pytest.raises(WritesPaused):
         source.commit([Insert(THINGS, thing("shut"))])
+
+
+def at_step(urls: tuple[str, str], command: str, step: int) -> bool:
+    """Run it, killed at that failpoint; whether it was killed."""
+    arguments = [sys.executable, "-m", "tests.storage.moving.mover", command, *urls, f"all=kill@{step}"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode == -9
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("command", ["copy", "switch"])
+def test_a_move_killed_at_each_step_goes_on(make: Make, tmp_path: Path, command: str) -> None:
+    """Each step of a whole run once: a database of its own, killed there, then run to its end."""
+    step, killed = 1, True
+    while killed:
+        names = f"source{step}", f"target{step}"
+        source, target = (make("sqlite", name) for name in names)
+        populate(source, 300)
+        urls = f"sqlite:///{tmp_path}/{names[0]}.db", f"sqlite:///{tmp_path}/{names[1]}.db"
+        if command == "switch":
+            moving(source, target).copy(follow=True)
+            source.commit([Insert(THINGS, thing("later"))])
+        killed = at_step(urls, command, step)
+        assert not at_step(urls, command, 10**9)
+        assert moving(source, target).compare().differing == ()
+        step += 1
+    assert step > 6, "it was killed at several steps"

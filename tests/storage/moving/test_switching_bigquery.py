@@ -22,6 +22,8 @@ from tests.contracts.storage.tables import THINGS, thing
 from tests.storage.moving.conftest import Make, moving, populate
 
 WRITERS: Final = 3
+PACE_SECONDS: Final = 0.5
+"""Between two rows of a writer: a source that is written to faster than BigQuery takes rows can't be followed there."""
 PAUSE_SECONDS: Final = 600.0
 """The emulator takes seconds for what the pause has to hold."""
 
@@ -38,7 +40,7 @@ class Writers:
     def write(self, writer: int) -> None:
         """Insert until told to end; each row is tried until it is acknowledged."""
         for turn in count():
-            if self.stop.wait(0.01):
+            if self.stop.wait(PACE_SECONDS):
                 return
             key, at = f"writer {writer} {turn}", 0
             while True:
@@ -101,4 +103,3 @@ def test_a_live_switch_over_keeps_every_acknowledged_write(make: Make, here: str
     with pytest.raises(WritesPaused):
         source.commit([Insert(THINGS, thing("late"))])
     assert target.find(CHANGES, EVERY_TENANT, Query(limit=1)), "the way back is followed"
-    print(here, there, "acknowledged", writers.taken_by(0), writers.taken_by(1), f"paused {done.paused_seconds:.1f} s")  # noqa: T201
