@@ -1,8 +1,9 @@
-"""How fast documents come in, against the bare encoder: `python -m benchmarks.ingest [--documents N] [--seconds S]`.
+"""How fast documents come in, against the bare encoder: `python -m benchmarks.ingest [--documents N] [--rounds N] [--seconds S]`.
 
-A fresh server with the embedded defaults takes a folder of Markdown files by jobs: read in child processes, cut, embedded and
-committed. The same chunks are then embedded by the encoder alone, on both cores, one text a call. While the folder comes in,
-another knowledge base is searched; its 95th percentile is compared with that of the idle server. Prints one JSON line.
+A fresh server with the embedded defaults takes folders of Markdown files by jobs: read in child processes, cut, embedded and
+committed. In each round another knowledge base is searched while the server is idle; a folder comes in; the same chunks are
+embedded by the encoder alone, on both cores, one text a call; and a second folder comes in under searches. So all forms see the
+same machine, whose speed may vary. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 
@@ -25,7 +28,7 @@ from agenthub.rag.embedding.configuration import default_model_directory
 from agenthub.rag.embedding.local import LocalEmbedder
 from agenthub.rag.segment import Chunk
 from benchmarks.retrieval.client import BenchmarkFailure
-from benchmarks.retrieval.server import temporary_server
+from benchmarks.retrieval.server import RunningServer, temporary_server
 
 PER_REQUEST: Final = 50
 SEARCHES_PER_SECOND: Final = 4.0
@@ -89,15 +92,16 @@ class Hub:
 class Searches:
     """Asks another knowledge base questions at a steady rate, in a thread, while the block runs."""
 
-    def __init__(self, hub: Hub, base: str) -> None:
+    def __init__(self, hub: Hub, base: str, seconds: list[float]) -> None:
+        """`seconds` gets the time of each search."""
         self._hub, self._base = hub, base
-        self.seconds: list[float] = []
+        self._seconds = seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> list[float]:
+    def __enter__(self) -> Self:
         self._thread.start()
-        return self.seconds
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -108,7 +112,7 @@ class Searches:
             started = time.monotonic()
             self._hub.call("POST", f"{self._base}/search", json={"query": f"who taught question {number} {started}", "top_k": 10})
             taken = time.monotonic() - started
-            self.seconds.append(taken)
+            self._seconds.append(taken)
             if self._over.wait(max(0.0, 1 / SEARCHES_PER_SECOND - taken)):
                 return
 
@@ -118,37 +122,90 @@ def p95_ms(seconds: list[float]) -> float:
     return round(1000 * statistics.quantiles(seconds, n=20)[18], 1)
 
 
-def measure(documents: int, seconds: float) -> dict[str, Any]:
-    """The figures of one run."""
-    words = _WORDS.read_text().split()
-    with temporary_server() as server:
-        hub = Hub(server.url, server.email, server.password)
-        searched, target = hub.base("searched"), hub.base("target")
-        first = hub.upload(searched, [("searched.md", document(-1, words)), ("more.md", document(-2, words))])
-        _wait(hub, [first])
-        with Searches(Hub(server.url, server.email, server.password), searched) as idle:
-            time.sleep(seconds)
-        files = [(f"file-{number}.md", document(number, words)) for number in range(documents)]
-        with Searches(Hub(server.url, server.email, server.password), searched) as busy:
-            started = time.monotonic()
-            jobs = [hub.upload(target, files[start : start + PER_REQUEST]) for start in range(0, documents, PER_REQUEST)]
-            acknowledged = time.monotonic() - started
-            _wait(hub, jobs)
-            taken = time.monotonic() - started
-        texts = list(hub.texts(target))
-    bare = bare_rate(texts)
-    rate = len(texts) / taken
-    return {
-        "documents": documents,
-        "chunks": len(texts),
-        "acknowledged_seconds_a_request": round(acknowledged / len(jobs), 3),
-        "ingest_chunks_a_second": round(rate, 1),
-        "bare_chunks_a_second": round(bare, 1),
-        "share_of_bare": round(rate / bare, 3),
-        "search_p95_ms_idle": p95_ms(idle),
-        "search_p95_ms_busy": p95_ms(busy),
-        "search_slowdown": round(p95_ms(busy) / p95_ms(idle), 2),
-    }
+@dataclass
+class Figures:
+    """What the rounds showed. Chunks and seconds are sums, searches all of a kind."""
+
+    chunks: int = 0
+    quiet_seconds: float = 0.0
+    bare_seconds: float = 0.0
+    searched_chunks: int = 0
+    searched_seconds: float = 0.0
+    shares: list[float] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """As one line of the result."""
+        return {
+            "chunks": self.chunks,
+            "ingest_chunks_a_second": round(self.chunks / self.quiet_seconds, 1),
+            "bare_chunks_a_second": round(self.chunks / self.bare_seconds, 1),
+            "share_of_bare": round(self.bare_seconds / self.quiet_seconds, 3),
+            "share_of_bare_by_round": [round(share, 3) for share in self.shares],
+            "ingest_chunks_a_second_under_searches": round(self.searched_chunks / self.searched_seconds, 1),
+            "searches": [len(self.idle), len(self.busy)],
+            "search_p50_ms": [round(1000 * statistics.median(kind), 1) for kind in (self.idle, self.busy)],
+            "search_p95_ms": [p95_ms(kind) for kind in (self.idle, self.busy)],
+            "search_slowdown": round(p95_ms(self.busy) / p95_ms(self.idle), 2),
+        }
+
+
+class Rounds:
+    """One server, measured round after round."""
+
+    def __init__(self, server: RunningServer, documents: int, seconds: float) -> None:
+        self._server = server
+        self._hub = Hub(server.url, server.email, server.password)
+        self._documents = documents
+        self._seconds = seconds
+        self._words = _WORDS.read_text().split()
+        self._sent = 0
+        self._embedder = LocalEmbedder(default_model_directory())
+        self._embedder.load()
+        self._searched = self._hub.base("searched")
+        self._ingest(self._searched, 2)
+        self.figures = Figures()
+
+    def run(self) -> None:
+        """One round."""
+        figures = self.figures
+        with self._searches(figures.idle):
+            time.sleep(self._seconds)
+        target = self._hub.base(f"quiet {self._sent}")
+        quiet = self._ingest(target, self._documents)
+        texts = list(self._hub.texts(target))
+        bare = self._bare(texts)
+        figures.chunks += len(texts)
+        figures.quiet_seconds += quiet
+        figures.bare_seconds += bare
+        figures.shares.append(bare / quiet)
+        target = self._hub.base(f"searched {self._sent}")
+        with self._searches(figures.busy):
+            figures.searched_seconds += self._ingest(target, self._documents)
+        figures.searched_chunks += len(list(self._hub.texts(target)))
+
+    def close(self) -> None:
+        """Let the encoder go."""
+        self._embedder.close()
+
+    def _searches(self, seconds: list[float]) -> Searches:
+        return Searches(Hub(self._server.url, self._server.email, self._server.password), self._searched, seconds)
+
+    def _ingest(self, base: str, documents: int) -> float:
+        """Seconds from the first upload until all is committed."""
+        numbers = range(self._sent, self._sent + documents)
+        self._sent += documents
+        files = [(f"file-{number}.md", document(number, self._words)) for number in numbers]
+        started = time.monotonic()
+        _wait(self._hub, [self._hub.upload(base, files[start : start + PER_REQUEST]) for start in range(0, documents, PER_REQUEST)])
+        return time.monotonic() - started
+
+    def _bare(self, texts: list[str]) -> float:
+        """Seconds of the encoder alone on two cores, one text a call."""
+        started = time.monotonic()
+        self._embedder.embed(texts)
+        return time.monotonic() - started
 
 
 def _wait(hub: Hub, jobs: list[str]) -> None:
@@ -157,24 +214,20 @@ def _wait(hub: Hub, jobs: list[str]) -> None:
             time.sleep(0.1)
 
 
-def bare_rate(texts: list[str]) -> float:
-    """Texts a second of the encoder alone on two cores, one text a call."""
-    embedder = LocalEmbedder(default_model_directory())
-    embedder.embed(texts[:20])
-    started = time.monotonic()
-    embedder.embed(texts)
-    taken = time.monotonic() - started
-    embedder.close()
-    return len(texts) / taken
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description="Ingestion against the bare encoder.")
-    parser.add_argument("--documents", type=int, default=150)
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long the idle server is searched")
+    parser.add_argument("--documents", type=int, default=50, help="of one folder; two folders come in a round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long the idle server is searched in a round")
     options = parser.parse_args()
-    sys.stdout.write(json.dumps(measure(options.documents, options.seconds)) + "\n")
+    with temporary_server() as server:
+        rounds = Rounds(server, options.documents, options.seconds)
+        for _ in range(options.rounds):
+            rounds.run()
+        rounds.close()
+    load = [round(value, 1) for value in os.getloadavg()]
+    sys.stdout.write(json.dumps({"documents": options.documents, **rounds.figures.told(), "load": load}) + "\n")
 
 
 if __name__ == "__main__":

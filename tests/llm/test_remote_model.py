@@ -90,13 +90,15 @@ def test_nonsense_is_a_failure_without_the_key(fault: str, caplog: pytest.LogCap
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [("hang", 0.3), ("stall", 0.3), ("drip", 0.6)])
+@pytest.mark.parametrize(("fault", "seconds"), [("hang", 0.3), ("stall", 0.3), ("drip", 0.6), ("drip_head", 0.6)])
 def test_every_wait_ends(fault: str, seconds: float) -> None:
     with openai_server(faults=[fault, fault]) as server:
         started = time.monotonic()
         with pytest.raises(ProviderFailure):
-            written(model_of(server, wait_seconds=0.3, whole_seconds=seconds))
+            written(model := model_of(server, wait_seconds=0.3, whole_seconds=seconds, concurrent=1))
         assert time.monotonic() - started < 8
+        server.faults.clear()
+        assert written(model)[0].startswith("You said"), "the thread that read still holds the only slot"
 
 
 def test_waiting_is_told() -> None:

@@ -42,7 +42,7 @@ def test_failures_are_told_without_the_key(fault: str, retry: float | None) -> N
     assert caught.value.retry_after_seconds == retry and KEY not in caught.value.message and len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", ["hang", "drip"])
+@pytest.mark.parametrize("fault", ["hang", "drip", "drip_head"])
 def test_every_wait_ends(fault: str) -> None:
     with openai_server(faults=[fault]) as server:
         started = time.monotonic()

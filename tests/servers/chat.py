@@ -20,14 +20,25 @@ def pieces_of(text: str, size: int = 7) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def drip_head(handler: BaseHTTPRequestHandler, released: threading.Event, seconds: float) -> None:
+    """Promise an answer, then send a header without an end, a byte at a time, until the client leaves or the server ends."""
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not released.wait(seconds):
+        handler.wfile.write(b"x")
+
+
 class ChatAnswers:
     """Answers one request to `/v1/chat/completions`, well or by the fault that is asked for."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, reply: Reply, released: threading.Event, hung_up: threading.Event) -> None:
+    def __init__(
+        self, handler: BaseHTTPRequestHandler, reply: Reply, released: threading.Event, hung_up: threading.Event, drip_seconds: float
+    ) -> None:
         self._handler = handler
         self._reply = reply
         self._released = released
         self._hung_up = hung_up
+        self._drip_seconds = drip_seconds
 
     def answer(self, body: dict[str, Any], fault: str) -> None:
         getattr(self, f"_{fault}" if fault else "_well")(body)
@@ -148,5 +159,8 @@ class ChatAnswers:
     def _drip(self, body: dict[str, Any]) -> None:
         """A piece now and then, for ever."""
         self._begin()
-        while not self._released.wait(0.05):
+        while not self._released.wait(self._drip_seconds):
             self._delta(body, "word ")
+
+    def _drip_head(self, body: dict[str, Any]) -> None:
+        drip_head(self._handler, self._released, self._drip_seconds)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.servers.chat import ChatAnswers, Reply, repeating
+from tests.servers.chat import ChatAnswers, Reply, drip_head, repeating
 from tests.servers.listening import listening
 
 
@@ -35,6 +35,7 @@ class OpenAIServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     hung_up: threading.Event = field(default_factory=threading.Event)  # somebody left in the midst of an answer
+    drip_seconds: float = 0.05  # between two bytes of an answer that drips
     reply: Reply = repeating
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
@@ -84,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chat(self, body: dict[str, Any], fault: str) -> None:
         with suppress(OSError):
-            ChatAnswers(self, self.state.reply, self.state.released, self.state.hung_up).answer(body, fault)
+            ChatAnswers(self, self.state.reply, self.state.released, self.state.hung_up, self.state.drip_seconds).answer(body, fault)
 
     def _send(self, status: int, body: Any, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -165,11 +166,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "100000")
         self.end_headers()
         self.close_connection = True
-        while not self.state.released.wait(0.05):
+        while not self.state.released.wait(self.state.drip_seconds):
             try:
                 self.wfile.write(b" ")
             except OSError:
                 return
+
+    def _drip_head(self, body: dict[str, Any]) -> None:
+        """A header that never ends, a byte at a time, each in time."""
+        with suppress(OSError):
+            drip_head(self, self.state.released, self.state.drip_seconds)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         return None

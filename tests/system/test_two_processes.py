@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.servers.agenthub_server import AgentHubServer, Remote
+from tests.system.dropping import long_text, repeated
 
 OWNER = {"email": "owner@example.com", "password": "correct horse battery staple"}
 
@@ -84,6 +85,19 @@ def test_concurrent_uploads_from_two_replicas_lose_nothing(
         for url in (pair[1].url, twin.url):
             found = Remote(url, rest.token).post(f"/api/knowledge-bases/{base}/search", {"query": "fact", "top_k": 100})["hits"]
             assert {hit["document_id"] for hit in found} == {answer["id"] for answer in answers}
+
+
+def test_a_client_that_gave_up_and_repeats_at_the_other_replica_gets_the_one_result(
+    pair: tuple[AgentHubServer, AgentHubServer], clients: tuple[Remote, Remote]
+) -> None:
+    """T18 (`test_dropped_requests.py` has the long form)."""
+    rest, knowledge = clients
+    with twin_of(pair[1]) as twin:
+        path = f"/api/knowledge-bases/{knowledge.post('/api/knowledge-bases', {'name': 'dropped'}, 201)['id']}"
+        body = {"title": "a", "text": long_text("a", 40)}
+        done = repeated([pair[1].url, twin.url], str(rest.token), f"{path}/documents?wait=60", body, "dropped", drops=2, seconds=0.3)
+        assert done.answer.status_code == 201, done.answer.text
+        assert knowledge.get(path)["document_count"] == 1
 
 
 def twin_of(server: AgentHubServer) -> AgentHubServer:

@@ -132,7 +132,7 @@ def test_large_numbers_keep_their_direction() -> None:
         np.testing.assert_allclose(embedder_of(server).embed(["x"]), np.full((1, 8), 8**-0.5), atol=1e-6)
 
 
-@pytest.mark.parametrize("fault", ["hang", "drip"])
+@pytest.mark.parametrize("fault", ["hang", "drip", "drip_head"])
 def test_a_slow_endpoint_is_given_up(fault: str) -> None:
     with openai_server(faults=[fault]) as server, pytest.raises(ProviderFailure, match="in time"):
         embedder_of(server, timeout_seconds=0.5, attempts=1).embed(["x"])
