@@ -178,26 +178,17 @@ def rewrite_segments(
     VectorEngineUnavailable.
     """
     chunks: list[Chunk] = []
-    vectors: list[Vectors] = []
+    vectors = np.empty((0, 0), np.float32)
     for entry in inputs:
         for found, rows in visible_rows(segments, kb_id, entry, burials):
+            if not chunks:  # room for all at once, of which only what is filled takes memory: parts to be joined would take it twice
+                vectors = np.empty((sum(one.chunk_count for one in inputs), rows.shape[1]), np.float32)
+            vectors[len(chunks) : len(chunks) + len(found)] = rows
             chunks += found
-            vectors.append(rows)
     failpoint("merge.read")
     if not chunks:
         return None
-    return segments.write(kb_id, chunks, _joined(vectors), signature=signature, language=language)
-
-
-def _joined(parts: list[Vectors]) -> Vectors:
-    """The parts as one array. They are given up one by one, so that all vectors are in memory once and not twice."""
-    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
+    return segments.write(kb_id, chunks, vectors[: len(chunks)], signature=signature, language=language)
 
 
 def visible_rows(segments: Segments, kb_id: str, entry: SegmentEntry, burials: Burials) -> Iterator[tuple[list[Chunk], Vectors]]:

@@ -313,7 +313,7 @@ class Volume:
             failpoint("volume.sync_folder")
             self._disk.sync_folder(folder)
             failpoint("volume.read_back")
-            self._check(self._bytes_of(folder, name, reference, mapped=False), reference)
+            self._read_back(folder, name, reference)
             failpoint("volume.written")
         except BaseException:
             with suppress(OSError):
@@ -342,6 +342,17 @@ class Volume:
                 raise OSError(errno.EIO, "nothing was written")
             done += count
 
+    def _read_back(self, folder: int, name: str, ref: FileRef) -> None:
+        """Read what was written a piece at a time: its writer still has all of it in memory."""
+        found, left = hashlib.sha256(), ref.length_bytes
+        buffer = memoryview(bytearray(min(_PIECE_BYTES, left)))
+        with self._whole(folder, name, ref) as descriptor:
+            while left:
+                count = self._read_piece(descriptor, buffer[:left], ref)
+                found.update(buffer[:count])
+                left -= count
+        _require_hash(found.hexdigest(), ref)
+
     # -- reading
 
     def _load(self, kb_id: str, ref: FileRef, *, mapped: bool) -> NDArray[np.uint8]:
@@ -354,20 +365,26 @@ class Volume:
                 data = self._bytes_of(folder, file_name, ref, mapped=mapped)
         except OSError as error:
             raise _translated(error, ref.name) from error
-        self._check(data, ref)
+        _require_hash(hashlib.sha256(data.data).hexdigest(), ref)
         if mapped:
             self._disk.unload(data)  # reading all of it for the hash says nothing about what is needed
         return data
 
     def _bytes_of(self, folder: int, name: str, ref: FileRef, *, mapped: bool) -> NDArray[np.uint8]:
+        with self._whole(folder, name, ref) as descriptor:
+            if mapped and ref.length_bytes:
+                return self._disk.map(descriptor, ref.length_bytes)
+            return self._private(descriptor, ref)
+
+    @contextmanager
+    def _whole(self, folder: int, name: str, ref: FileRef) -> Iterator[int]:
+        """The open file. Raises: CorruptFile when it has another length than it was written with."""
         descriptor = self._disk.open_file(folder, name)
         try:
             length = self._disk.size(descriptor)
             if length != ref.length_bytes:
                 raise CorruptFile(f"{ref.name} has {length} bytes instead of {ref.length_bytes}")
-            if mapped and length:
-                return self._disk.map(descriptor, length)
-            return self._private(descriptor, ref)
+            yield descriptor
         finally:
             self._disk.close(descriptor)
 
@@ -375,15 +392,19 @@ class Volume:
         data = np.empty(ref.length_bytes, dtype=np.uint8)
         view, done = data.data, 0
         while done < ref.length_bytes:
-            count = self._disk.read_into(descriptor, view[done : done + _PIECE_BYTES])
-            if count <= 0:
-                raise CorruptFile(f"{ref.name} ends after {done} of {ref.length_bytes} bytes")
-            done += count
+            done += self._read_piece(descriptor, view[done : done + _PIECE_BYTES], ref)
         return data
 
-    def _check(self, data: NDArray[np.uint8], ref: FileRef) -> None:
-        if hashlib.sha256(data.data).hexdigest() != ref.sha256:
-            raise CorruptFile(f"{ref.name} does not have the hash it was written with")
+    def _read_piece(self, descriptor: int, buffer: memoryview, ref: FileRef) -> int:
+        count = self._disk.read_into(descriptor, buffer)
+        if count <= 0:
+            raise CorruptFile(f"{ref.name} ends before its {ref.length_bytes} bytes")
+        return count
+
+
+def _require_hash(sha256: str, ref: FileRef) -> None:
+    if sha256 != ref.sha256:
+        raise CorruptFile(f"{ref.name} does not have the hash it was written with")
 
 
 def _parts(kb_id: str, name: str) -> list[str]:
