@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agenthub.core.errors import CorruptFile
 from agenthub.rag.choosing import Chosen
-from agenthub.rag.faiss_codec import FLAT_ROWS, choose_index
+from agenthub.rag.faiss_codec import FLAT_ROWS, choose_index, open_lists
 from agenthub.rag.searcher import SearchRequest
 from agenthub.rag.segment import INDEX, VECTORS, SegmentHeader
 from agenthub.rag.vector_index import Measured, VectorIndex, check_index, make_index, open_index
@@ -71,6 +71,32 @@ def recall(found: Vectors, stored: Vectors, queries: Vectors, rows: NDArray[np.i
     """The share of answers that are as good as the true ones: of equally near rows each is right."""
     exact = -np.sort(-(queries @ stored[rows].T), axis=1)[:, :count]
     return float(np.mean(found >= exact[:, -1:] - 1e-5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recall_among_the_rows_that_lie_farthest(kind: str) -> None:
+    """The best of these are extremes: their cosines exceed those of their centres by more than a near row's does."""
+    stored, queries, index = made(kind)
+    farthest = np.argsort(stored @ queries[0])[:2000]
+    chosen = np.zeros(COUNT, dtype=np.bool_)
+    chosen[farthest] = True
+    scores, rows = index.nearest(queries, 10, Chosen.of(chosen), 0.05)
+    assert chosen[rows].all()
+    assert recall(scores, stored, queries, farthest, 10) >= 0.999
+
+
+def test_the_reach_holds_for_strangers_too() -> None:
+    """In compact clusters near rows exceed their centres by less than the best of the far ones do, which filters may leave."""
+    random = np.random.default_rng(2)
+    centres = unit_vectors(random.standard_normal((12, 384), dtype=np.float32))
+    noise = random.standard_normal((6_040, 384), dtype=np.float32) * np.float32(0.7 / 384**0.5)
+    rows = unit_vectors(centres[random.integers(12, size=6_040)] + noise)
+    stored, queries = rows[:6_000].copy(), rows[6_000:].copy()
+    made = make_index(stored, "ivf")
+    assert made.facts is not None
+    lists = open_lists(np.frombuffer(made.data, dtype=np.uint8), *stored.shape)
+    excess = queries @ stored.T - (queries @ lists.centres.T)[:, lists.owners]
+    assert np.mean(excess > made.facts.reach) < 0.0005
 
 
 @pytest.mark.parametrize("kind", KINDS)
