@@ -1,7 +1,6 @@
-"""The process a document from outside is parsed in: `python -m agenthub.rag.parsing.child`, started by `sandbox` only.
+"""The process a document from outside is parsed in, forked by `fork_server`.
 
-It limits itself before it reads a byte of the document, reads one request from standard input, answers on standard output
-and ends. It opens no file and no connection.
+It limits itself before it looks at the document, reads one request, answers and ends. It opens no file and no connection.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import csv
 import os
 import resource
 import signal
-import sys
 from typing import Final
 
 from agenthub.core.errors import PayloadTooLarge, UnsupportedDocument
@@ -27,23 +25,17 @@ UNSUPPORTED: Final = b"U"
 TOO_LARGE: Final = b"L"
 
 
-def main() -> None:
-    """Answer one request: a letter for the outcome, then the document or the reason."""
-    limits = _limits(sys.argv[1])
-    confine(limits)
-    # openpyxl would import numpy, if installed, only to recognise its numbers: 0.3 s and 100 MB of address space.
-    sys.modules["numpy"] = None  # type: ignore[assignment]
-    csv.field_size_limit(limits.text_characters)
-    request = sys.stdin.buffer
-    header = loads(request.readline())
-    data = request.read()
+def serve(line: int) -> None:
+    """Answer the one request on this descriptor, by a letter for the outcome, then the document or the reason; and end."""
+    with os.fdopen(line, "rb", closefd=False) as request:
+        limits = ParsingLimits(**loads(request.readline()))
+        confine(limits)
+        csv.field_size_limit(limits.text_characters)
+        header = loads(request.readline())
+        data = request.read()
     if len(data) != header["bytes"]:
         os._exit(1)
-    _answer(*_outcome(data, header["filename"], header["declared_type"], limits))
-
-
-def _limits(text: str) -> ParsingLimits:
-    return ParsingLimits(**loads(text))
+    _answer(line, *_outcome(data, header["filename"], header["declared_type"], limits))
 
 
 def confine(limits: ParsingLimits) -> None:
@@ -75,13 +67,9 @@ def _outcome(data: bytes, filename: str, declared_type: str | None, limits: Pars
         return UNSUPPORTED, dumps(f"reading the file needs more than {limits.memory_bytes // 2**20} MiB of memory")
 
 
-def _answer(outcome: bytes, body: bytes) -> None:
+def _answer(line: int, outcome: bytes, body: bytes) -> None:
     """Write and leave at once: tearing down parsers of a hostile document is not worth a crash."""
     view = memoryview(outcome + body)
     while view:
-        view = view[os.write(1, view) :]
+        view = view[os.write(line, view) :]
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

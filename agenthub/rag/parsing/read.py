@@ -43,12 +43,13 @@ def read_document(data: bytes, filename: str, declared_type: str | None, limits:
             kind = inspect_archive(data, limits)
             require_promised(kind, filename)
     # Outside: a parser that is not installed is no fault of the document.
-    parser = _load(kind)
+    parser = load_parser(kind)
     with _refusing(limits):
         return parser(data, limits)
 
 
-def _load(kind: Kind) -> Parser:
+def load_parser(kind: Kind) -> Parser:
+    """What reads documents of this kind. Raises: ImportError when it is not installed."""
     module, function = _PARSERS[kind]
     parser: Parser = getattr(import_module(module), function)
     return parser

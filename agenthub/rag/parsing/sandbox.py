@@ -7,18 +7,19 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Final
 
-from agenthub.core.errors import MalformedInput, ParserDied, PayloadTooLarge, RateLimited, UnsupportedDocument
+from agenthub.core.errors import MalformedInput, ParserDied, PayloadTooLarge, UnsupportedDocument
 from agenthub.core.json import dumps, loads
 from agenthub.rag.parsing import child
 from agenthub.rag.parsing.document import ParsedDocument, from_json
+from agenthub.rag.parsing.forking import PROJECT_ROOT, Forked, Forking, ServerGone, busy
 from agenthub.rag.parsing.kinds import Kind, detect_kind
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.rag.parsing.read import read_document
@@ -30,13 +31,14 @@ _log = logging.getLogger(__name__)
 # that no process-wide setting is needed. HTML, Markdown (quadratic corners), PDF and Office files always get a child.
 IN_PROCESS_BYTES: Final = 128 * 1024
 _IN_PROCESS_KINDS: Final = frozenset({Kind.PLAIN, Kind.DELIMITED, Kind.JSON, Kind.JSON_LINES})
-_PROJECT_ROOT: Final = Path(__file__).resolve().parents[3]
 _PIPE_BYTES: Final = 64 * 1024
 _END_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.002
-_BUSY_SECONDS: Final = 5.0
+_SERVERS: Final = 2
+"""How often a child is asked for where the server that forks it is killed meanwhile."""
 _LOOK_SECONDS: Final = 0.2
 """How often it is asked whether the caller still wants the document."""
+
+_FORKING: Final = Forking()
 
 
 class ReadingAbandoned(Exception):
@@ -77,13 +79,19 @@ def read_here(data: bytes, filename: str, declared_type: str | None) -> bool:
 def _parse_in_child(
     data: bytes, filename: str, declared_type: str | None, limits: ParsingLimits, abandoned: Callable[[], bool]
 ) -> ParsedDocument:
+    kind = detect_kind(data, filename, declared_type)
     header = {"filename": _harmless(filename), "declared_type": _harmless(declared_type or ""), "bytes": len(data)}
-    process = start_child(child.__name__, limits, subprocess.PIPE)
-    try:
-        answer = _exchange(process, [memoryview(dumps(header) + b"\n"), memoryview(data)], limits, abandoned)
-        return _document(answer, process, limits)
-    finally:
-        end_child(process)
+    head = dumps(asdict(limits)) + b"\n" + dumps(header) + b"\n"
+    for _ in range(_SERVERS):
+        forked = _FORKING.start(kind)
+        try:
+            answer = _exchange(forked.line, [memoryview(head), memoryview(data)], limits, abandoned)
+            return _document(answer, forked, limits)
+        except ServerGone:
+            _log.warning("the server that forks parsers was killed")
+        finally:
+            forked.end(_END_SECONDS)
+    raise busy()
 
 
 def _harmless(text: str) -> str:
@@ -98,7 +106,7 @@ def start_child(module: str, limits: ParsingLimits, stdin: int | IO[bytes]) -> s
     """
     # -P: the working directory is no source of code; -s: nor the user's home; -B: it may write no file.
     command = [sys.executable, "-P", "-s", "-B", "-m", module, dumps(asdict(limits)).decode()]
-    environment = {"PYTHONPATH": str(_PROJECT_ROOT), "LC_ALL": "C.UTF-8"}
+    environment = {"PYTHONPATH": str(PROJECT_ROOT), "LC_ALL": "C.UTF-8"}
     try:
         return subprocess.Popen(  # noqa: S603 - a command of our own; the document goes in by standard input
             command,
@@ -112,55 +120,58 @@ def start_child(module: str, limits: ParsingLimits, stdin: int | IO[bytes]) -> s
             bufsize=0,
         )
     except OSError as error:
-        raise RateLimited("the server is too busy to read documents now", retry_after_seconds=_BUSY_SECONDS) from error
+        raise busy() from error
 
 
-def _exchange(process: subprocess.Popen[bytes], pending: list[memoryview], limits: ParsingLimits, abandoned: Callable[[], bool]) -> bytes:
+def _exchange(line: socket.socket, pending: list[memoryview], limits: ParsingLimits, abandoned: Callable[[], bool]) -> bytes:
     """Write the request and read the answer side by side, within the time and the size allowed."""
-    stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     deadline = time.monotonic() + limits.wall_seconds
     answer = bytearray()
+    line.setblocking(False)
     with selectors.DefaultSelector() as selector:
-        os.set_blocking(stdin.fileno(), False)
-        selector.register(stdin, selectors.EVENT_WRITE)
-        selector.register(stdout, selectors.EVENT_READ)
+        selector.register(line, selectors.EVENT_READ | selectors.EVENT_WRITE)
         while (remaining := deadline - time.monotonic()) > 0:
             if abandoned():
                 raise ReadingAbandoned
-            for key, _ in selector.select(min(remaining, _LOOK_SECONDS)):
-                if key.fileobj is stdin:
-                    if not _write(stdin, pending):
-                        selector.unregister(stdin)
-                        _close(stdin)
-                elif not _read(stdout, answer, limits):
+            for _, events in selector.select(min(remaining, _LOOK_SECONDS)):
+                if events & selectors.EVENT_WRITE and not _write(line, pending):
+                    selector.modify(line, selectors.EVENT_READ)
+                if events & selectors.EVENT_READ and not _read(line, answer, limits):
                     return bytes(answer)
     raise ParserDied(f"reading the file took longer than {limits.wall_seconds:g} seconds")
 
 
-def _write(stdin: IO[bytes], pending: list[memoryview]) -> bool:
-    """Write what the pipe takes; False when all is written or the child no longer listens."""
+def _write(line: socket.socket, pending: list[memoryview]) -> bool:
+    """Write what the line takes; False when all is written or the child no longer listens."""
     try:
-        written = os.write(stdin.fileno(), pending[0][:_PIPE_BYTES])
-    except BrokenPipeError:
+        written = line.send(pending[0][:_PIPE_BYTES])
+    except (BrokenPipeError, ConnectionResetError):
         return False
     except BlockingIOError:
         return True
     pending[0] = pending[0][written:]
     if not pending[0]:
         pending.pop(0)
+    if not pending:
+        line.shutdown(socket.SHUT_WR)
     return bool(pending)
 
 
-def _read(stdout: IO[bytes], answer: bytearray, limits: ParsingLimits) -> bool:
+def _read(line: socket.socket, answer: bytearray, limits: ParsingLimits) -> bool:
     """Read what is there; False at the end."""
-    part = os.read(stdout.fileno(), _PIPE_BYTES)
+    try:
+        part = line.recv(_PIPE_BYTES)
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:  # it ended with a part of the request unread
+        return False
     answer += part
     if len(answer) > limits.output_bytes:
         raise PayloadTooLarge(f"the text of the file is larger than {limits.output_bytes:,} bytes")
     return bool(part)
 
 
-def _document(answer: bytes, process: subprocess.Popen[bytes], limits: ParsingLimits) -> ParsedDocument:
+def _document(answer: bytes, forked: Forked, limits: ParsingLimits) -> ParsedDocument:
     outcome, body = answer[:1], answer[1:]
     try:
         if outcome == child.READ:
@@ -170,33 +181,16 @@ def _document(answer: bytes, process: subprocess.Popen[bytes], limits: ParsingLi
             raise UnsupportedDocument(message) if outcome == child.UNSUPPORTED else PayloadTooLarge(message)
     except (MalformedInput, KeyError, TypeError, ValueError) as error:
         raise ParserDied("reading the file failed half-way: it is damaged or made to do harm") from error
-    raise _death(process, limits)
+    raise _death(forked, limits)
 
 
-def _death(process: subprocess.Popen[bytes], limits: ParsingLimits) -> UnsupportedDocument:
+def _death(forked: Forked, limits: ParsingLimits) -> UnsupportedDocument:
     """Why the child ended without an answer, in words for the document's owner."""
-    code = _exit_code(process)
+    code = forked.exit_code(_END_SECONDS)
     _log.warning("parsing process ended without an answer", extra={"exit_code": code})
     if code in (-signal.SIGXCPU, -signal.SIGALRM):  # certain: it doesn't depend on how busy the machine is
         return UnsupportedDocument(f"reading the file needs more than {limits.cpu_seconds} seconds of processor time")
     return ParserDied("the parser crashed on the file, or needed too much memory: it is damaged or made to do harm")
-
-
-def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
-    """The exit status, negative for a signal, of a child that has closed its output; None if it lives on.
-
-    The child is left unreaped, so that its process group id still is its own when the group is killed.
-    """
-    deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # somebody who ignores SIGCHLD has it reaped at once
-            return None
-        if status is not None:
-            return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-        time.sleep(_POLL_SECONDS)
-    return None
 
 
 def end_child(process: subprocess.Popen[bytes]) -> None:
