@@ -17,6 +17,7 @@ from agenthub.core import failpoints
 from agenthub.core.errors import StorageUnavailable
 from agenthub.core.observe import Unobserved
 from agenthub.core.threads import NICENESS
+from agenthub.jobs.beside import Beside
 from agenthub.jobs.contract import SLICE_SECONDS
 from agenthub.jobs.runner import Runner
 from agenthub.registry import Need
@@ -46,7 +47,9 @@ def worker_command(until_idle: bool) -> None:
     if resources.exporting is not None and not until_idle:
         resources.exporting.begin()
     try:
-        _work(Runner(resources), stop, until_idle=until_idle)
+        beside = Beside(resources, stop, _PAUSE_SECONDS, lambda: None)
+        _work(Runner(resources), beside, stop, until_idle=until_idle)
+        beside.join(_LAST_SECONDS)
     finally:
         resources.close()
     _log.info("worker ends")
@@ -73,11 +76,11 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _work(runner: Runner, stop: threading.Event, *, until_idle: bool) -> None:
+def _work(runner: Runner, beside: Beside, stop: threading.Event, *, until_idle: bool) -> None:
     swept_seconds = time.monotonic()
     while not stop.is_set():
         try:
-            if runner.run_once(SLICE_SECONDS, stop):
+            if runner.run_once(SLICE_SECONDS, stop, during=beside.slice):
                 continue
             if until_idle and not runner.queue.anything_open():
                 return

@@ -6,8 +6,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 from agenthub.core.errors import (
@@ -23,6 +23,7 @@ from agenthub.core.errors import (
 )
 from agenthub.core.failpoints import Failpoint, failpoint
 from agenthub.core.heartbeat import Heartbeat
+from agenthub.core.types import TenantId
 from agenthub.jobs.contract import SLICE_SECONDS, Bench, Deadline
 from agenthub.jobs.handlers import HANDLERS, handler_of
 from agenthub.jobs.reasons import reason_of
@@ -55,26 +56,38 @@ class Runner:
         self.queue = queue or JobQueue(resources.storage, resources.settings.jobs.lease_seconds)
         self._together = {kind: handler_of(kind).together for kind in HANDLERS}
 
-    def run_once(self, seconds: float = SLICE_SECONDS, stop: threading.Event | None = None) -> bool:
+    def run_once(
+        self,
+        seconds: float = SLICE_SECONDS,
+        stop: threading.Event | None = None,
+        *,
+        besides: TenantId | None = None,
+        during: Callable[[TenantId], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> bool:
         """Run one slice of the job whose turn it is; False when none is due.
 
+        `during` of its organization is around it. `besides`: only for another organization that no runner works for.
         Raises: StorageUnavailable when the database can't be reached.
         """
-        leases = self.queue.take(self._together)
+        leases = self.queue.take(self._together, besides=besides)
         if not leases:
             return False
-        started = time.monotonic()
-        deadline = Deadline(seconds, stop)
-        every, most = self.queue.lease_seconds / 3, seconds + LONGEST_STEP_SECONDS
-        with Heartbeat("job-lease", lambda: self.queue.renew(leases), every_seconds=every, most_seconds=most):
-            self._run(leases, deadline, started)
-        self._resources.observer.time("job_slice", time.monotonic() - started, kind=leases[0].job.kind)
+        with during(TenantId(leases[0].job.tenant_id)):
+            self._slice(leases, seconds, stop)
         return True
 
     def tidy(self) -> None:
         """Forget jobs whose retention is over."""
         with suppress(AgentHubError):
             self.queue.sweep()
+
+    def _slice(self, leases: Sequence[Leased], seconds: float, stop: threading.Event | None) -> None:
+        started = time.monotonic()
+        deadline = Deadline(seconds, stop)
+        every, most = self.queue.lease_seconds / 3, seconds + LONGEST_STEP_SECONDS
+        with Heartbeat("job-lease", lambda: self.queue.renew(leases), every_seconds=every, most_seconds=most):
+            self._run(leases, deadline, started)
+        self._resources.observer.time("job_slice", time.monotonic() - started, kind=leases[0].job.kind)
 
     def _run(self, leases: Sequence[Leased], deadline: Deadline, started: float) -> None:
         kind = leases[0].job.kind

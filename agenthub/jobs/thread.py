@@ -10,6 +10,7 @@ from typing import Final
 from agenthub.core.errors import AgentHubError, StorageUnavailable
 from agenthub.core.threads import give_way
 from agenthub.core.types import TenantId
+from agenthub.jobs.beside import Beside
 from agenthub.jobs.contract import SLICE_SECONDS
 from agenthub.jobs.runner import Runner
 from agenthub.repositories.knowledge.jobs import Job, JobRepository
@@ -36,6 +37,7 @@ class JobThread:
         self._enabled = enabled
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._beside = Beside(resources, self._stop, _IDLE_SECONDS, self._tell)
         self._thread: threading.Thread | None = None
         self._watching = False
         self._noticed = False
@@ -56,6 +58,7 @@ class JobThread:
                 self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+        self._beside.notice()
 
     def wait(self, tenant_id: TenantId, job_id: str, seconds: float) -> Job:
         """The job when it has ended, whoever did it, or as it is after that time.
@@ -85,14 +88,16 @@ class JobThread:
     def stop(self) -> None:
         """Begin to end: no new step, and leases are given back."""
         self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._tell()
+        self._beside.notice()
 
     def close(self) -> None:
         """End, waiting at most 8 seconds for the step under way."""
+        end = time.monotonic() + _CLOSING_SECONDS
         self.stop()
         if self._thread is not None:
             self._thread.join(_CLOSING_SECONDS)
+        self._beside.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
         give_way()
@@ -110,16 +115,20 @@ class JobThread:
 
     def _worked(self, runner: Runner) -> bool:
         try:
-            worked = runner.run_once(SLICE_SECONDS, self._stop)
+            worked = runner.run_once(SLICE_SECONDS, self._stop, during=self._beside.slice)
         except AgentHubError as error:
             _log.warning("no job could be taken: %s", error.message)
             return False
         except Exception:  # noqa: BLE001 - a worker loop: whatever it was, the next turn may do better
             _log.exception("no job could be taken")
             return False
+        self._tell()
+        return worked
+
+    def _tell(self) -> None:
+        """Let requests that wait for jobs look."""
         with self._changed:
             self._changed.notify_all()
-        return worked
 
     def _goes_on(self, runner: Runner) -> bool:
         """Wait until there may be work; False when this thread has ended, for nobody watches and nothing is open."""

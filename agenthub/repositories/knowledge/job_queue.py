@@ -112,13 +112,16 @@ class JobQueue:
 
     # --- leases ---
 
-    def take(self, together: Mapping[str, int]) -> list[Leased]:
+    def take(self, together: Mapping[str, int], *, besides: TenantId | None = None) -> list[Leased]:
         """The lease of the job whose turn it is; empty when none is due.
 
         `together` names the kinds this runner can do, and how many items of several jobs one slice of it may have: then more
-        jobs of the same kind and knowledge base come along.
+        jobs of the same kind and knowledge base come along. `besides` passes over that organization, and over those that a runner
+        works for now.
         """
         for tenant_id, version in self._turns():
+            if besides is not None and (tenant_id == besides or self._served(tenant_id)):
+                continue
             runnable = self._runnable(tenant_id, tuple(together))
             for index, first in enumerate(runnable):
                 group = _group(first, runnable[index + 1 :], together[first.kind])
@@ -216,6 +219,10 @@ class JobQueue:
         )
         rows = self._storage.find(JobRepository.table, tenant_id, Query(due, (Order("turn_at"),), _SEEN))
         return [JobRepository.from_row(row) for row in rows]
+
+    def _served(self, tenant_id: TenantId) -> bool:
+        now = And((Compare("status", "in", OPEN), Compare("lease_until", "gt", DbNow())))
+        return bool(self._storage.find(JobRepository.table, tenant_id, Query(now, limit=1)))
 
     def _taken(self, jobs: Sequence[Job]) -> list[Leased]:
         """The leases of all these jobs, or of none."""

@@ -237,3 +237,18 @@ def test_jobs_are_forgotten_after_their_retention(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.jobs.get(job.tenant_id, job.id)
     assert desk.items.page_of(job).items == ()
+
+
+def test_a_second_runner_passes_over_organizations_that_are_worked_for(desk: Desk) -> None:
+    busy, quiet = desk.base(), desk.base()
+    first = desk.job(busy, 8)
+    desk.job(busy, 8)
+    queue = JobQueue(desk.storage)
+    [leased] = queue.take(KINDS)
+    assert leased.job.id == first.id
+    assert queue.take(KINDS, besides=TenantId(new_id())) == []
+    job = desk.job(quiet)
+    assert [one.job.id for one in queue.take(KINDS, besides=busy.tenant_id)] == [job.id]
+    queue.release(leased, 0.1)
+    assert queue.take(KINDS, besides=busy.tenant_id) == []
+    assert queue.take(KINDS, besides=quiet.tenant_id)[0].job.tenant_id == busy.tenant_id
