@@ -49,6 +49,7 @@ GOING_ON = {
     "agenthub/repositories/knowledge/warming_thread.py",
     "agenthub/jobs/embedding.py",
     "agenthub/jobs/runner.py",
+    "agenthub/jobs/beside.py",
     "agenthub/jobs/thread.py",
     "agenthub/storage/warehouse/thread.py",
     "agenthub/storage/bigquery/queue.py",  # raised in the thread of each caller whose commit was in the batch
