@@ -119,6 +119,14 @@ class OutcomeUnknown(StorageUnavailable):
     """The connection died during COMMIT and the outcome can't be settled yet; retry with the same Idempotency-Key."""
 
 
+class TooManyWrites(RateLimited, StorageUnavailable):
+    """More writes come than the database commits; nothing was written. `retry_after_seconds` is set."""
+
+
+class TooManyCommits(RateLimited, GenerationConflict):
+    """A knowledge base is written to more often than the database commits; nothing was written. `retry_after_seconds` is set."""
+
+
 class WritesPaused(StorageUnavailable):
     """The database takes no writes for now, or its rows moved to another one; nothing was written. Reads go on."""
 

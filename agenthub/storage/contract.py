@@ -311,11 +311,15 @@ class OwnSchema(ABC):
 class Storage(ABC):
     """One backend, safe to use from many threads. Opened once per process, connected on first use.
 
-    Every operation **raises** StorageUnavailable (with `retry_after_seconds`) when the backend can't be reached in time.
+    Every operation **raises** StorageUnavailable (with `retry_after_seconds`) when the backend can't be reached in time, and a commit
+    TooManyWrites when there are more of them than it takes.
     """
 
     backend: str
     """`memory`, `sqlite`, `postgresql` or `bigquery`; shown in logs, health and metrics."""
+
+    commit_seconds: float = 0.0
+    """How long a commit takes lately, where that is so long that writers must hear of it; else 0."""
 
     own_schema: OwnSchema | None = None
     """How this backend's schema is kept, where not by Alembic."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, OutcomeUnknown, VersionConflict
+from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, OutcomeUnknown, TooManyCommits, VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.rag.engine import KnowledgeEngine
@@ -32,6 +32,8 @@ INTENT_SECONDS: Final = 3600.0
 _ATTEMPTS: Final = 12
 _BACKOFF_SECONDS: Final = 0.02
 _LONGEST_BACKOFF_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 60.0
+"""A commit that lost for so long is given up: where one takes seconds, its attempts would last as long as a request may."""
 _MOVING: Final = (
     "generation",
     "epoch",
@@ -190,6 +192,7 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         Raises: as `Staging.publish`.
         """
         operation_id = self._operation.id or random_name()
+        end = time.monotonic() + _PATIENCE_SECONDS
         for attempt in range(_ATTEMPTS):
             with self.engine.turn(base.id):
                 current = self._bases.get(base.tenant_id, base.id)
@@ -200,9 +203,11 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
                 except (VersionConflict, NotFound) as error:
                     self._lost(current, pointer, staging, error)
             self.engine.observer.count("kb_commit", result="rebased")
+            if time.monotonic() > end:
+                break
             time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
         self.engine.observer.count("kb_commit", result="conflict")
-        raise GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
+        raise _overtaken(self._storage.commit_seconds)
 
     def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str, revision: Revision | None) -> Pointer:
         """The next pointer. A commit without files keeps the manifest, so that it needs no disk."""
@@ -273,6 +278,14 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
             raise GenerationConflict("this write took too long and was given up; try again", retry_after_seconds=1) from error
         if isinstance(error, NotFound):
             raise error
+
+
+def _overtaken(commit_seconds: float) -> GenerationConflict:
+    """What a writer is told whom others overtook again and again: where commits are slow, that there are too many."""
+    if commit_seconds == 0:
+        return GenerationConflict("other writers of this knowledge base were faster; try again", retry_after_seconds=1)
+    rate = f"this knowledge base takes about {60 / commit_seconds:.0f} commits a minute here"
+    return TooManyCommits(f"{rate}, and other writers were faster", retry_after_seconds=_ATTEMPTS * commit_seconds)
 
 
 def _after(current: KnowledgeBase, pointer: Pointer, effect: Effect, operation_id: str, now: datetime) -> KnowledgeBase:

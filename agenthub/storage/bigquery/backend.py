@@ -59,6 +59,11 @@ class BigQueryStorage(Storage):
         self.own_schema: Dataset = Dataset(self.line, self.rows)
         _follow_forks(self)
 
+    @property
+    def commit_seconds(self) -> float:  # type: ignore[override]
+        """How long a batch of commits takes lately; 0 before the first."""
+        return self._queue.pace_seconds
+
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
         return self.get_many(table, tenant, [key]).get(key)
 

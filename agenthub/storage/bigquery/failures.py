@@ -9,10 +9,11 @@ from typing import Final
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable
+from agenthub.core.errors import AgentHubError, InvalidInput, StorageUnavailable, TooManyWrites
 from agenthub.storage.outage import RETRY_AFTER_SECONDS
 
 QUOTA_RETRY_SECONDS: Final = 10.0
+BUSY_RETRY_SECONDS: Final = 5.0
 MOVED: Final = "agenthub-turn-moved"
 """The message with which a commit's script gives up because another commit came first."""
 
@@ -34,6 +35,9 @@ class Failure(Exception):
 
 class Moved(Failure):
     """Another commit came first."""
+
+    def final(self) -> AgentHubError:
+        return TooManyWrites("other writers kept coming first: BigQuery commits one after the other", retry_after_seconds=BUSY_RETRY_SECONDS)
 
 
 class Contended(Failure):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agenthub.core.errors import StorageUnavailable
+from agenthub.core.errors import StorageUnavailable, TooManyWrites
 from agenthub.storage.bigquery.rehearsal import Outcome
 from agenthub.storage.contract import MAX_WRITES, Insert, Row, Update, Write
 from agenthub.storage.outage import RETRY_AFTER_SECONDS
@@ -17,6 +17,8 @@ BATCH_BYTES: Final = 4 * 2**20
 """Of values in one batch, roughly: a request to BigQuery holds 10 MB at most, and values grow on their way."""
 
 _LEAST_ROW_BYTES: Final = 100
+_NEWEST_SHARE: Final = 0.3
+"""How much the latest batch counts in what one is expected to take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,8 @@ class CommitQueue:
 
     def __init__(self, work: Callable[[Sequence[Waiting]], None]) -> None:
         self._work = work
+        self.pace_seconds = 0.0
+        """How long a batch takes lately; 0 before the first."""
         self.renew_after_fork()
 
     def renew_after_fork(self) -> None:
@@ -47,10 +51,12 @@ class CommitQueue:
     def commit(self, writes: Sequence[Write], end: float) -> list[Row | None]:
         """The results of the commit.
 
-        Raises: what it answers; StorageUnavailable when its turn to be written did not come by `end`, nothing written.
+        Raises: what it answers; TooManyWrites at once when those before it will take longer than until `end`; StorageUnavailable
+        when its turn to be written did not come by then all the same. Nothing is written then.
         """
         mine = Waiting(writes, _size(writes))
         with self._changed:
+            self._admit(mine, end - time.monotonic())
             self._waiting.append(mine)
         while mine.outcome is None:
             batch = self._next(mine, end)
@@ -60,6 +66,14 @@ class CommitQueue:
             # Of its own for each caller: a batch's failure may be raised in many threads.
             raise mine.outcome
         return mine.outcome
+
+    def _admit(self, mine: Waiting, left: float) -> None:
+        """Return if there is time for those before it and for its own batch. With nobody before it, it always may try."""
+        before = self._busy + _batches([*self._waiting, mine]) - 1
+        expected = (before + 1) * self.pace_seconds
+        if before and expected > left:
+            message = f"more writes come than BigQuery commits, one batch in {self.pace_seconds:.1f} s lately: nothing was written"
+            raise TooManyWrites(message, retry_after_seconds=max(self.pace_seconds, expected - left))
 
     def _next(self, mine: Waiting, end: float) -> list[Waiting]:
         """Wait until this caller's outcome is there (nothing is returned) or it is its turn to lead a batch."""
@@ -78,8 +92,10 @@ class CommitQueue:
             return batch
 
     def _lead(self, batch: Sequence[Waiting]) -> None:
+        started = time.monotonic()
         try:
             self._work(batch)
+            self._note(time.monotonic() - started)
         except BaseException as error:  # noqa: BLE001 - it is raised in the thread of each caller, this one among them
             for waiting in batch:
                 waiting.outcome = error
@@ -87,6 +103,19 @@ class CommitQueue:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+
+    def _note(self, seconds: float) -> None:
+        """Only batches that ended well: what an outage took says nothing of the rate."""
+        share = _NEWEST_SHARE if self.pace_seconds else 1.0
+        self.pace_seconds += share * (seconds - self.pace_seconds)
+
+
+def _batches(waiting: Sequence[Waiting]) -> int:
+    """How many batches those who wait will make."""
+    count, start = 0, 0
+    while start < len(waiting):
+        start, count = start + len(_batch(waiting[start:])), count + 1
+    return count
 
 
 def _batch(waiting: Sequence[Waiting]) -> list[Waiting]:

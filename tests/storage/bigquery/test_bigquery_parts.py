@@ -12,12 +12,12 @@ import pytest
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from agenthub.core.errors import AlreadyExists, InvalidInput, NotFound, StorageUnavailable
+from agenthub.core.errors import AlreadyExists, InvalidInput, NotFound, StorageUnavailable, TooManyWrites
 from agenthub.storage.bigquery.clock import FRESH_SECONDS, CarriedClock
 from agenthub.storage.bigquery.failures import Broken, Contended, Failure, Lost, Moved, Repeated, Throttled, classified, translated
 from agenthub.storage.bigquery.lookups import Lookups
 from agenthub.storage.bigquery.questions import asked
-from agenthub.storage.bigquery.queue import CommitQueue, Waiting
+from agenthub.storage.bigquery.queue import BATCH_BYTES, CommitQueue, Waiting, _batches
 from agenthub.storage.bigquery.rehearsal import Rehearsal
 from agenthub.storage.bigquery.script import Snapshot, reading, writing
 from agenthub.storage.configuration import parse_storage_url
@@ -144,6 +144,57 @@ def test_a_batch_that_fails_fails_for_all_of_it_and_the_queue_goes_on() -> None:
     with pytest.raises(StorageUnavailable):
         queue.commit([Delete(THINGS, A, "k")], time.monotonic() + 5)
     assert queue.commit([Delete(THINGS, A, "k")], time.monotonic() + 5) == []
+
+
+def test_writes_that_would_wait_too_long_are_refused_at_once_and_others_are_not() -> None:
+    """Nobody is refused with nobody before it, however long a batch takes; an outage says nothing of the rate."""
+    started, go_on = threading.Event(), threading.Event()
+    fails = [True]
+
+    def work(batch: Sequence[Waiting]) -> None:
+        started.set()
+        assert go_on.wait(30)
+        if fails[0]:
+            raise StorageUnavailable("away")
+        for waiting in batch:
+            waiting.outcome = []
+
+    queue = CommitQueue(work)
+    write: list[Write] = [Delete(THINGS, A, "k")]
+    go_on.set()
+    with pytest.raises(StorageUnavailable, match="away"):
+        queue.commit(write, time.monotonic() + 5)
+    assert queue.pace_seconds == 0
+    fails[0] = False
+    queue.commit(write, time.monotonic() + 5)
+    assert 0 < queue.pace_seconds < 5
+    queue.pace_seconds = 20.0
+    assert queue.commit(write, time.monotonic() + 1) == []
+    slower = queue.pace_seconds = 20.0
+    started.clear()
+    go_on.clear()
+    first = threading.Thread(target=queue.commit, args=(write, time.monotonic() + 300))
+    first.start()
+    assert started.wait(30)
+    with pytest.raises(TooManyWrites) as refusal:
+        queue.commit(write, time.monotonic() + 30)
+    assert 0 < (refusal.value.retry_after_seconds or 0) <= 2 * slower
+    patient = threading.Thread(target=queue.commit, args=(write, time.monotonic() + 300))
+    patient.start()
+    go_on.set()
+    for thread in (first, patient):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert queue.pace_seconds < slower
+
+
+def test_many_batches_before_are_many_batches_of_waiting() -> None:
+    big = [Insert(THINGS, thing("k", raw=b"x" * BATCH_BYTES))]
+    waiting = [Waiting(big, BATCH_BYTES) for _ in range(3)]
+    assert _batches(waiting) == 3
+    assert _batches([*waiting, Waiting([], 1)]) == 4
+    assert _batches([Waiting([], 1)] * 5) == 1
+    assert _batches([]) == 0
 
 
 def rehearsed(rows: list[dict[str, Any]], *commits: list[Write]) -> tuple[Rehearsal, Lookups, list[Any]]:
