@@ -14,6 +14,7 @@ from flask import Flask
 from agenthub.core.clock import Clock, SystemClock
 from agenthub.core.errors import CacheUnavailable, SettingsError
 from agenthub.core.observe import Observer
+from agenthub.core.types import EVERY_TENANT
 from agenthub.rag.configuration import MilvusSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
@@ -24,6 +25,7 @@ from agenthub.storage.contract import Storage
 
 if TYPE_CHECKING:
     from agenthub.cache.contract import Cache
+    from agenthub.cache.keys import ScopedCache
     from agenthub.cache.limits import RateLimits
     from agenthub.cache.policy import CachePolicy
     from agenthub.fetching.fetch import Fetcher
@@ -74,6 +76,12 @@ class Resources:
     def cached(self) -> CachePolicy:
         """The cache by kind of entry."""
         opened: CachePolicy = self._open("cache", "cached", self._open_policy)
+        return opened
+
+    @property
+    def hot(self) -> ScopedCache:
+        """Answers about who calls, where the database takes a second for one and the cache is shared (repositories/hot_reads.py)."""
+        opened: ScopedCache = self._open("storage", "hot", self._open_hot)
         return opened
 
     @property
@@ -187,6 +195,17 @@ class Resources:
         tally = _call("agenthub.cache.measured:KindTally", self.observer)
         cache = _call("agenthub.cache.open:open_cache", self.settings.cache, lambda: deployment_secret(self.storage, CACHE), tally)
         return _call("agenthub.cache.measured:MeasuredCache", cache, tally)
+
+    def _open_hot_cache(self) -> Any:
+        tally = _call("agenthub.cache.measured:KindTally", self.observer)
+        opener: Callable[..., Any] = _found("agenthub.cache.open:open_cache")
+        cache = opener(self.settings.cache, lambda: deployment_secret(self.storage, CACHE), tally, pinned=True)
+        return _call("agenthub.cache.measured:MeasuredCache", cache, tally)
+
+    def _open_hot(self) -> Any:
+        cache = self._open("storage", "hot_cache", self._open_hot_cache)
+        keys, hot = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment), _found("agenthub.cache.policy:HOT")
+        return _call("agenthub.cache.keys:ScopedCache", cache, keys, EVERY_TENANT, hot.name, hot.version)
 
     def _open_policy(self) -> Any:
         keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)
@@ -364,6 +383,8 @@ def open_resources(settings: Settings, app: Flask, observer: Observer, needs: fr
         _require_client(settings.milvus)
     storage: Storage = _call("agenthub.storage.open:open_storage", settings.storage, app)
     resources = Resources(settings, storage, observer, needs=needs)
+    if storage.backend == "bigquery" and settings.cache.shared:
+        resources.storage = _call("agenthub.repositories.hot_reads:HotReads", storage, lambda: resources.hot)
     try:
         if storage.backend != "memory":
             _call(f"{_SCHEMA}:check_schema", storage)

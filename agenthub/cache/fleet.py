@@ -125,17 +125,24 @@ class Fleet:
         groups: dict[Server, list[str]] = {}
         unasked = ""
         for name in names:
-            order = self._orders[int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % _SLOTS]
-            server = next((server for server in order if server.available), None)
+            server = next((server for server in self._order_of(name) if server.available), None)
             if server is not None:
                 groups.setdefault(server, []).append(name)
             else:
                 unasked = name
         if unasked:
-            self._observer.count("cache_errors_total", kind=kind_of(unasked), reason="down")
+            self._unasked(unasked)
         return list(groups.items())
 
-    def _physical(self, keys: Sequence[str]) -> dict[str, str]:
+    def _order_of(self, name: str) -> tuple[Server, ...]:
+        """All servers, by who is asked first for this name."""
+        return self._orders[int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % _SLOTS]
+
+    def _unasked(self, name: str) -> None:
+        """Count what no server was asked for."""
+        self._observer.count("cache_errors_total", kind=kind_of(name), reason="down")
+
+    def _physical(self, keys: Sequence[str]) -> Mapping[str, str]:
         """The keys by their names on the servers, which carry the edition; empty when the edition can't be found out."""
         editions = {namespace: self._edition(namespace) for namespace in {key.partition("/")[0] for key in keys}}
         return {f"{key}~{edition}": key for key in keys if (edition := editions[key.partition("/")[0]])}

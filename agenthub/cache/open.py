@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from agenthub.cache.configuration import CacheSettings, MemcachedSettings, check_redis_url
@@ -14,11 +14,17 @@ from agenthub.cache.sealed import SealedCache
 from agenthub.core.errors import SettingsError
 from agenthub.core.observe import Observer
 
+if TYPE_CHECKING:
+    from agenthub.cache.server import Server
+
 _log: Final = logging.getLogger("agenthub.cache")
 
 
-def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = None, observer: Observer | None = None) -> Cache:
-    """The cache that was asked for: this process's own memory unless a server is configured.
+def open_cache(
+    settings: CacheSettings, secret: Callable[[], bytes] | None = None, observer: Observer | None = None, *, pinned: bool = False
+) -> Cache:
+    """The cache that was asked for: this process's own memory unless a server is configured. With `pinned` no key moves to another
+    server than its own (cache/pinned.py).
 
     `secret` gives what signs the values on servers where AGENTHUB_CACHE_KEY is not set; all processes must get the same. A server that
     can't be used is said in the log and in `Cache.check`; the process works without it. `observer` is told of what fails.
@@ -30,7 +36,11 @@ def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = Non
     key = settings.secret.encode() if settings.secret else secret() if secret else None
     if key is None:
         raise SettingsError(["AGENTHUB_CACHE_KEY is needed to sign what is kept on cache servers"])
-    opened = _memcached(settings.memcached, observer) if settings.memcached else _redis(settings, observer)
+    from agenthub.cache.fleet import Fleet
+    from agenthub.cache.pinned import PinnedFleet
+
+    name, servers = _memcached(settings.memcached) if settings.memcached else _redis(settings)
+    opened = (PinnedFleet if pinned else Fleet)(name, servers, observer)
     cache = SealedCache(opened, key, observer)
     for server in cache.check():
         if not server.ok:
@@ -38,8 +48,7 @@ def open_cache(settings: CacheSettings, secret: Callable[[], bytes] | None = Non
     return cache
 
 
-def _memcached(settings: MemcachedSettings, observer: Observer | None) -> Cache:
-    from agenthub.cache.fleet import Fleet
+def _memcached(settings: MemcachedSettings) -> tuple[str, Sequence[Server]]:
     from agenthub.cache.server import Server
 
     _check_authorities(settings.ca_file)
@@ -51,18 +60,17 @@ def _memcached(settings: MemcachedSettings, observer: Observer | None) -> Cache:
         Server(f"{host}:{port}", lambda host=host, port=port: Node(host, port, settings))  # type: ignore[misc]
         for host, port in settings.servers
     ]
-    return Fleet("memcached", servers, observer)
+    return "memcached", servers
 
 
-def _redis(settings: CacheSettings, observer: Observer | None) -> Cache:
-    from agenthub.cache.fleet import Fleet
+def _redis(settings: CacheSettings) -> tuple[str, Sequence[Server]]:
     from agenthub.cache.redis_server import RedisNode
     from agenthub.cache.server import Server
 
     checked = check_redis_url(settings.redis_url or "")
     _check_authorities(settings.redis_ca_file)
     parts = urlsplit(checked)
-    return Fleet("redis", [Server(f"{parts.hostname}:{parts.port or 6379}", lambda: RedisNode(checked, settings.redis_ca_file))], observer)
+    return "redis", [Server(f"{parts.hostname}:{parts.port or 6379}", lambda: RedisNode(checked, settings.redis_ca_file))]
 
 
 def _check_authorities(ca_file: str | None) -> None:

@@ -5,10 +5,12 @@
 | `embedding` | everyone's | SHA-256 of the model's signature and the text | little-endian float32 | 7 days |
 | `result` | the tenant's | knowledge base, generation, manifest's hash, release, the whole request | the answer's JSON | 10 minutes |
 | `warm` | everyone's | the same for all | a random word: the last request to warm | 1 hour |
+| `hot` | everyone's | who calls, on BigQuery only | the answer's rows (repositories/hot_reads.py) | 10 seconds |
 | `rate` | everyone's | whom it counts, and the minute | a counter (cache/limits.py) | 2 minutes |
 
 Every key is the SHA-256 of what its value depends on, so an entry is never wrong, only unused: nothing relies on a delete. Who is signed
-in and what they may do is not here on purpose: it is read from the database in every request (docs/adr/0011-cache.md).
+in and what they may do is read from the database in every request (docs/adr/0011-cache.md), but for BigQuery, where that takes a second:
+a kept answer names the marks it was read under, and whoever changes rows puts new marks before it answers (docs/adr/0027-hot-reads.md).
 """
 
 from __future__ import annotations
@@ -39,6 +41,12 @@ RESULT: Final = Kind("result", 1, 600.0)
 """Short because a text erased from a knowledge base may stand in it: flushed then, and gone from every server after this time."""
 
 RATE: Final = Kind("rate", 1, 120.0)
+
+HOT: Final = Kind("hot", 1, 10.0)
+"""Also how long a writer waits that can't tell the others: what was kept has expired by then."""
+
+MARK: Final = Kind("hot", 1, 86_400.0)
+"""What changes when rows change that hot entries were made of. Of the same kind, so that one round trip gets both."""
 
 WARM: Final = Kind("warm", 1, 3600.0)
 """The last request to warm all processes: a random word (repositories/knowledge/warming_thread.py)."""
