@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of each file of repository tests the first runs on BigQuery always, the others with the torture.
 
     A commit takes the emulator a second and more, nearly all of it in the emulator's own catalogue (docs/adr/0021-bigquery.md), so all of
-    them would double the time of the suite. The storage contract, which repositories stand on, runs on it in full every time.
+    them would double the time of the suite. The storage contract, which repositories stand on, runs on it in full every time. Tests
+    with `many_commits` run in memory always, on databases with the torture.
     """
     seen: set[str] = set()
     for item in items:
@@ -35,3 +36,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if file in seen:
                 item.add_marker(pytest.mark.torture)
             seen.add(file)
+        if item.get_closest_marker("many_commits") and "memory" not in item.name:
+            item.add_marker(pytest.mark.torture)

@@ -30,6 +30,7 @@ from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import Query, Row, Storage, Table, TenantScope, Write
 from agenthub.storage.memory import MemoryStorage
+from tests.repositories.knowledge.backends import Backend, Hands, Passing
 from tests.repositories.knowledge.world import TENANT, MemoryDisk, World
 
 SLACK: Final = 0.0
@@ -102,11 +103,11 @@ class SteppingDisk(MemoryDisk):
         super().remove_file(folder, name)
 
 
-class SteppingStorage(MemoryStorage):
-    """Memory storage that stops actors before rows are read or changed."""
+class SteppingStorage(Passing):
+    """A storage that stops actors before rows are read or changed."""
 
-    def __init__(self, director: Director) -> None:
-        super().__init__()
+    def __init__(self, director: Director, inner: Storage) -> None:
+        super().__init__(inner)
         self._director = director
 
     def get(self, table: Table, tenant: TenantScope, key: str) -> Row | None:
@@ -127,18 +128,21 @@ class Run:
     """One schedule: what is acknowledged, and what readers see."""
 
     seed: int
+    backend: Backend | None = None
     acknowledged: list[tuple[int, str, str, tuple[str, ...]]] = field(default_factory=list)  # generation, kind, document, texts
     problems: list[str] = field(default_factory=list)
     again: World | None = None
 
     def __post_init__(self) -> None:
         self.director = Director(self.seed)
-        self.world = World(SteppingStorage(self.director), SteppingDisk(self.director)).create()
+        self.world = World(SteppingStorage(self.director, MemoryStorage()), SteppingDisk(self.director)).create()
         self.random = random.Random(self.seed * 31 + 7)
         for number in range(6):
             text = f"t{new_id()}"
             self.note(self.world.add(f"d{number}", text), "add", f"d{number}", (text,))
         self.first = self.world.base.generation
+        if self.backend is not None:
+            self.world.storage = SteppingStorage(self.director, self.backend.moved(self.world.storage, Hands()))
 
     @property
     def storage(self) -> Storage:
@@ -351,9 +355,9 @@ ACTORS: Final[dict[str, Callable[[Run], None]]] = {
 }
 
 
-def explore(seeds: Sequence[int]) -> list[str]:
-    """Run these schedules; the problems found, each with its seed."""
+def explore(seeds: Sequence[int], backend: Backend | None = None) -> list[str]:
+    """Run these schedules, in memory or on another storage; the problems found, each with its seed."""
     found: list[str] = []
     for seed in seeds:
-        found += [f"seed {seed}: {problem}" for problem in Run(seed).go()]
+        found += [f"seed {seed}: {problem}" for problem in Run(seed, backend).go()]
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,42 +21,23 @@ from agenthub.repositories.knowledge.pruning import Pruner
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.storage.contract import EVERY_TENANT, Update
 from agenthub.storage.memory import MemoryStorage
+from tests.repositories.knowledge.backends import Backend, Handled, Hands
 from tests.repositories.knowledge.world import TENANT, World
 
 WEEK = 7 * 24 * 3600.0
 
 
-@dataclass
-class Hands:
-    """A clock that is moved by hand."""
-
-    present: datetime = field(default_factory=lambda: datetime(2026, 11, 23, tzinfo=UTC))
-
-    def now(self) -> datetime:
-        self.present += timedelta(microseconds=1)
-        return self.present
-
-    def monotonic(self) -> float:
-        return self.present.timestamp()
-
-    def wait(self, seconds: float) -> None:
-        self.present += timedelta(seconds=seconds)
-
-
 @pytest.fixture
-def hands() -> Hands:
-    return Hands()
-
-
-@pytest.fixture
-def world(hands: Hands, milvus: bool) -> World:
+def world(backend: Backend, hands: Hands) -> World:
     """Eight documents, merged, nothing retained beyond the last two generations."""
-    made = World(MemoryStorage(hands), milvus=milvus).create()
-    keep(made, generations=0, seconds=0)
-    for number in range(8):
-        made.add(f"d{number}", f"text {number}", original=b"bytes")
-    assert Merges(made.storage, made.engine).merge(made.base)
-    return made
+
+    def fill(made: World) -> None:
+        keep(made, generations=0, seconds=0)
+        for number in range(8):
+            made.add(f"d{number}", f"text {number}", original=b"bytes")
+        assert Merges(made.storage, made.engine).merge(made.base)
+
+    return backend.world(fill, hands)
 
 
 def keep(world: World, **changes: int) -> None:
@@ -83,6 +62,15 @@ def once(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object]) 
             act()
 
     monkeypatch.setattr(collecting, "failpoint", passed)
+
+
+def test_a_folder_without_a_knowledge_base_goes_after_a_day(world: World, hands: Hands) -> None:
+    other = World(world.storage, world.disk)
+    other.engine.put_original(other.base_id, b"left behind")
+    assert set(other.volume.knowledge_bases()) == {world.base_id, other.base_id}
+    collect(other)
+    hands.wait(24 * 3600 + 1)
+    assert collect(other).removed == 1
 
 
 def test_merged_segments_go_after_their_grace_and_not_before(world: World, hands: Hands) -> None:
@@ -209,15 +197,6 @@ def test_a_deleted_knowledge_base_goes_with_its_rows(world: World, hands: Hands)
     assert world.storage.get(KnowledgeBaseRepository.table, EVERY_TENANT, world.base_id)
 
 
-def test_a_folder_without_a_knowledge_base_goes_after_a_day(world: World, hands: Hands) -> None:
-    other = World(world.storage, world.disk)
-    other.engine.put_original(other.base_id, b"left behind")
-    assert set(other.volume.knowledge_bases()) == {world.base_id, other.base_id}
-    collect(other)
-    hands.wait(24 * 3600 + 1)
-    assert collect(other).removed == 1
-
-
 def test_nothing_is_removed_while_a_held_generation_cannot_be_read(world: World) -> None:
     orphan = world.engine.put_original(world.base_id, b"never published")
     world.engine.close()
@@ -228,6 +207,7 @@ def test_nothing_is_removed_while_a_held_generation_cannot_be_read(world: World)
     assert orphan.name in world.volume.files(world.base_id)
 
 
+@pytest.mark.many_commits
 def test_tombstones_go_when_nothing_that_is_held_shows_what_they_hide(world: World, hands: Hands) -> None:
     world.delete("d1")
     pruner = Pruner(world.storage, world.engine, slack_seconds=7200)
@@ -262,7 +242,7 @@ def test_records_of_writes_outlive_repeats_and_erasures_stay(world: World, hands
 
 @pytest.mark.parametrize("step", ["milvus.insert", "milvus.inserted", "segment.header", "commit.before"])
 def test_rows_of_a_writer_that_died_go_with_the_files_that_announced_them(hands: Hands, step: str) -> None:
-    world = World(MemoryStorage(hands), milvus=True).create()
+    world = World(Handled(MemoryStorage(), hands), milvus=True).create()
     world.add("kept", "text")
     try:
         failpoints.arm(f"{step}=error")

@@ -22,6 +22,7 @@ from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import EVERY_TENANT, DbNow, Delete, Insert, Query
+from tests.repositories.knowledge.backends import Backend
 from tests.repositories.knowledge.world import TENANT, World, vector_of
 
 SECRET = "zanzibarquince"
@@ -40,20 +41,18 @@ class Cache:
 
 
 @pytest.fixture
-def world(milvus: bool) -> World:
-    return secretive(milvus)
+def world(backend: Backend) -> World:
+    return backend.world(fill)
 
 
-def secretive(milvus: bool) -> World:
+def fill(made: World) -> None:
     """A secret document that was replaced once, among others, some of it merged."""
-    made = World(milvus=milvus).create()
     made.add("kept", "harmless")
     made.add("secret", FIRST, original=b"original tamarillofig")
     for number in range(6):
         made.add(f"d{number}", f"text {number}")
     assert Merges(made.storage, made.engine).merge(made.base)
     made.replace("secret", f"the {SECRET} text", "and another")
-    return made
 
 
 def request(world: World, key: str = "secret") -> Erasure:
@@ -131,8 +130,8 @@ def test_it_is_finished_by_whoever_comes_after_a_crash(world: World, monkeypatch
     assert traces(world) == []
 
 
-def test_others_that_speak_of_the_document_stay_and_it_is_finished(milvus: bool) -> None:
-    world = secretive(milvus)
+def test_others_that_speak_of_the_document_stay_and_it_is_finished(backend: Backend) -> None:
+    world = backend.world(fill)
     key = new_id()
     world.add(key, f"the {SECRET} text")
     world.add("log", f'Somebody read {{"document_id":"{key}","text":"x"}}.')
@@ -147,10 +146,11 @@ def test_others_that_speak_of_the_document_stay_and_it_is_finished(milvus: bool)
     assert kinds.count("erase") == 2, "one hides it, one takes it out of its segment"
 
 
-def test_what_is_half_removed_is_removed_by_whoever_comes_after(milvus: bool) -> None:
+@pytest.mark.many_commits
+def test_what_is_half_removed_is_removed_by_whoever_comes_after(backend: Backend) -> None:
     """The file that names the document may be gone already, and others that have its words not."""
     for step in range(1, 60):
-        world = secretive(milvus)
+        world = backend.world(fill)
         erasure = request(world)
         failpoints.arm(f"volume.remove=error@{step}")
         try:

@@ -22,15 +22,17 @@ from agenthub.repositories.knowledge.restoring import Restores
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import EVERY_TENANT
+from tests.repositories.knowledge.backends import Backend
 from tests.repositories.knowledge.world import TENANT, World
 
 
 @pytest.fixture
-def world(milvus: bool) -> World:
-    made = World(milvus=milvus).create()
-    for number in range(8):
-        made.add(f"d{number}", f"text {number}")
-    return made
+def world(backend: Backend) -> World:
+    def fill(made: World) -> None:
+        for number in range(8):
+            made.add(f"d{number}", f"text {number}")
+
+    return backend.world(fill)
 
 
 def merge(world: World) -> Any:

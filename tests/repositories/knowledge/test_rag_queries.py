@@ -20,7 +20,7 @@ from agenthub.repositories.knowledge.evaluations import Evaluation, EvaluationRe
 from agenthub.repositories.knowledge.faqs import FaqRepository, FaqText, faq_document, question_key
 from agenthub.repositories.knowledge.rag_queries import RagQuery, RagQueryRepository
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
-from agenthub.storage.configuration import parse_database_url
+from agenthub.storage.configuration import parse_storage_url
 from agenthub.storage.contract import Storage
 from agenthub.storage.open import open_storage
 from agenthub.storage.schema import create_tables
@@ -35,13 +35,15 @@ TABLES = (
     DOCUMENT_HISTORY,
 )
 
+SERVERS = {"postgresql": "postgresql_database", "bigquery": "bigquery_url"}
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", "bigquery"])
 def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     folder: Path = tmp_path_factory.mktemp("rag")
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/rag.sqlite3"}
-    url = urls.get(request.param) or str(request.getfixturevalue("postgresql_database"))
-    opened = open_storage(parse_database_url(url), Flask("rag"))
+    url = urls.get(request.param) or str(request.getfixturevalue(SERVERS[request.param]))
+    opened = open_storage(parse_storage_url(url), Flask("rag"))
     create_tables(opened, TABLES)
     yield opened
     opened.close()

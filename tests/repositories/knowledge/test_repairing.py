@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +16,91 @@ from agenthub.core.types import EVERY_TENANT
 from agenthub.rag.segment import CHUNKS, FILTERS, HEADER, INDEX, KEYWORDS, VECTORS
 from agenthub.repositories.knowledge.inspecting import Budget, Inspected, Inspections
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.leases import LEASES
+from agenthub.repositories.knowledge.ledger import INTENTS
 from agenthub.repositories.knowledge.repairing import Repairs
-from agenthub.repositories.knowledge.segment_checks import SegmentCheckRepository
+from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS, SegmentCheckRepository
+from agenthub.repositories.tables import MOVED_TABLES, TABLES
+from agenthub.storage.contract import ALL, DeleteWhere, Insert, Query, Row, Storage
+from agenthub.storage.migrating import migrate
 from tests.api import Api, make_app
+from tests.contracts.storage.conftest import opened
+
+QUIET = {"AGENTHUB_SERVICES": "knowledge.*,platform.*", "AGENTHUB_MAINTENANCE": "off", "AGENTHUB_ACCEPT_EPHEMERAL_SQLITE": "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A knowledge base with three documents, one of them deleted, as it was made over HTTP in memory: its rows and its volume."""
+
+    folder: Path
+    rows: Mapping[str, Sequence[Row]]
+    base_id: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Pattern:
+    folder = tmp_path_factory.mktemp("pattern")
+    api = Api(make_app(folder, **QUIET)).login()
+    key = api.post("/api/knowledge-bases", {"name": "damaged"}, 201)["id"]
+    for text in ("Walruses rest on ice.", "Flamingos stand in water.", "Owls hunt at night."):
+        last = api.post(f"/api/knowledge-bases/{key}/documents", {"title": text[:5], "text": text}, 201)
+    api.call("DELETE", f"/api/knowledge-bases/{key}/documents/{last['id']}", 200)
+    storage = api.app.extensions["agenthub"].storage
+    rows = {table.name: storage.find(table, EVERY_TENANT, Query(limit=1000)) for table in MOVED_TABLES}
+    api.app.extensions["agenthub"].close()
+    return Pattern(folder, rows, key, str(api.token))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How an application is told to use a storage of some kind, and that storage; None: each application has a memory of its own."""
+
+    environment: Mapping[str, str]
+    storage: Storage | None
+
+
+def fill(storage: Storage, pattern: Pattern) -> None:
+    """Hold the pattern's rows, and none of those that a test may have left."""
+    tables = [table for table in MOVED_TABLES if pattern.rows[table.name] or table in (SEGMENT_CHECKS, INTENTS, LEASES)]
+    emptied = [DeleteWhere(table, EVERY_TENANT, ALL) for table in tables]
+    storage.commit([*emptied, *(Insert(table, row) for table in tables for row in pattern.rows[table.name])])
+
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", "bigquery"])
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('rows')}/rows.db"
+    environment: dict[str, str] = {}
+    if request.param == "memory":
+        yield Rows({"DATABASE_URL": "memory://"}, None)
+        return
+    if request.param == "postgresql":
+        url = str(request.getfixturevalue("postgresql_database"))
+    if request.param == "bigquery":
+        place, dataset = request.getfixturevalue("bigquery_place"), request.getfixturevalue("bigquery_dataset")
+        url = place.url(dataset)
+        environment = {"DATABASE_URL": "", "AGENTHUB_BIGQUERY_TIMEOUT_SECONDS": "180", **place.environment(dataset)}
+    with closing(opened(url)) as storage:
+        migrate(storage, tables=TABLES)
+        yield Rows({"DATABASE_URL": url} | environment, storage)
 
 
 class Place:
-    """One knowledge base with three documents, one of them deleted, behind the HTTP API."""
+    """The pattern behind the HTTP API, on some storage."""
 
-    def __init__(self, folder: Path) -> None:
-        self.api = Api(make_app(folder)).login()
-        self.id = self.api.post("/api/knowledge-bases", {"name": "damaged"}, 201)["id"]
+    def __init__(self, folder: Path, pattern: Pattern, rows: Rows) -> None:
+        shutil.copytree(pattern.folder, folder, dirs_exist_ok=True)
+        if rows.storage is not None:
+            fill(rows.storage, pattern)  # before the application makes an owner of its own
+        environment = {**QUIET, **rows.environment}
+        app = make_app(folder, environment.pop("DATABASE_URL"), **environment)
+        if rows.storage is None:
+            fill(app.extensions["agenthub"].storage, pattern)
+        self.api = Api(app, pattern.token)
+        self.id = pattern.base_id
         self.path = f"/api/knowledge-bases/{self.id}"
-        for text in ("Walruses rest on ice.", "Flamingos stand in water.", "Owls hunt at night."):
-            last = self.api.post(f"{self.path}/documents", {"title": text[:5], "text": text}, 201)
-        self.api.call("DELETE", f"{self.path}/documents/{last['id']}", 200)
-        self.resources = self.api.app.extensions["agenthub"]
+        self.resources = app.extensions["agenthub"]
         self.folder = self.resources.volume.root / self.id
 
     @property
@@ -58,9 +129,11 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, pattern: Pattern, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr("agenthub.repositories.knowledge.snapshots._NEGATIVE_CACHE_SECONDS", 0.0)
-    return Place(tmp_path)
+    made = Place(tmp_path, pattern, rows)
+    yield made
+    made.resources.close()
 
 
 def flip(path: Path) -> None:

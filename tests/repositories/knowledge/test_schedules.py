@@ -15,14 +15,14 @@ from agenthub.rag.merging import Rewriting
 from agenthub.repositories.knowledge import collecting, commits, snapshots
 from agenthub.repositories.knowledge.ledger import INTENTS
 from agenthub.storage.contract import ALL, Delete, Row, Write
-from agenthub.storage.memory import MemoryStorage
+from tests.repositories.knowledge.backends import Backend, Hands, Passing
 from tests.repositories.knowledge.schedules import Run, explore
-from tests.repositories.knowledge.test_collecting import NOW, Hands, collect, keep
-from tests.repositories.knowledge.world import World
+from tests.repositories.knowledge.test_collecting import NOW, collect, keep
 
 SCHEDULES = 1_000
 TORTURE = 10_000
 PART = 250
+SOME = 5
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,22 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries only take time: the schedule says who goes on."""
     for module in (commits, snapshots):
         monkeypatch.setattr(module.time, "sleep", lambda _: None)
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+def test_a_collector_that_ignores_writers_takes_their_files(backend: Backend, heeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = backend.world(lambda _: None)
+    if not heeded:
+        monkeypatch.setattr(collecting, "_may_be_his", lambda *_: False)
+
+    def collected(name: str) -> None:
+        if name == "commit.before":
+            collect(world, NOW)
+
+    monkeypatch.setattr(commits, "failpoint", collected)
+    world.add("slow", "written slowly")
+    sound = not world.engine.verify(world.base_id, world.base.pointer)
+    assert sound is heeded
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, PART))
@@ -41,6 +57,11 @@ def test_every_generation_shows_what_was_acknowledged(first: int) -> None:
 @pytest.mark.parametrize("first", range(SCHEDULES, SCHEDULES + TORTURE, PART))
 def test_every_generation_shows_what_was_acknowledged_in_many_more_schedules(first: int) -> None:
     assert explore(range(first, first + PART)) == []
+
+
+@pytest.mark.parametrize("first", [0, pytest.param(SOME, marks=pytest.mark.torture), pytest.param(2 * SOME, marks=pytest.mark.torture)])
+def test_every_generation_shows_what_was_acknowledged_on_every_storage(backend: Backend, first: int) -> None:
+    assert explore(range(first, first + SOME), backend) == []
 
 
 def test_a_seed_is_a_schedule() -> None:
@@ -98,23 +119,7 @@ def test_a_merge_that_does_not_look_for_its_inputs_doubles_documents(monkeypatch
     assert until_missed()
 
 
-@pytest.mark.parametrize("heeded", [True, False])
-def test_a_collector_that_ignores_writers_takes_their_files(heeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World().create()
-    if not heeded:
-        monkeypatch.setattr(collecting, "_may_be_his", lambda *_: False)
-
-    def collected(name: str) -> None:
-        if name == "commit.before":
-            collect(world, NOW)
-
-    monkeypatch.setattr(commits, "failpoint", collected)
-    world.add("slow", "written slowly")
-    sound = not world.engine.verify(world.base_id, world.base.pointer)
-    assert sound is heeded
-
-
-class Unfenced(MemoryStorage):
+class Unfenced(Passing):
     """A database that lets a writer commit whose intent has run out or is gone."""
 
     def commit(self, writes: Sequence[Write]) -> list[Row | None]:
@@ -128,10 +133,12 @@ def _unfenced(write: Write) -> Write:
 
 
 @pytest.mark.parametrize("fenced", [True, False])
-def test_without_the_fence_a_zombie_commits_files_that_are_gone(fenced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    hands = Hands()
-    world = World(MemoryStorage(hands) if fenced else Unfenced(hands)).create()
-    keep(world, generations=0, seconds=0)
+def test_without_the_fence_a_zombie_commits_files_that_are_gone(
+    backend: Backend, hands: Hands, fenced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = backend.world(lambda made: keep(made, generations=0, seconds=0), hands)
+    if not fenced:
+        world.storage = Unfenced(world.storage)
 
     def paused(name: str) -> None:
         if name == "commit.before":

@@ -42,6 +42,15 @@ def wait_of(throttle: LoginThrottle, attempt: Attempt) -> float:
     return 0.0
 
 
+def test_counters_expire(throttle: LoginThrottle, storage: Storage, clock: Any) -> None:
+    attempt = attempt_of(someone(), somewhere())
+    fail(throttle, attempt, 5)
+    clock.move(hours=24)
+    assert wait_of(throttle, attempt) == 0
+    throttle.sweep()
+    assert storage.get_many(LOGIN_COUNTERS, EVERY_TENANT, [attempt.pair, attempt.address, attempt.account]) == {}
+
+
 def test_five_failures_are_free_and_then_each_doubles_the_wait(throttle: LoginThrottle, clock: Any) -> None:
     attempt = attempt_of(someone(), somewhere())
     fail(throttle, attempt, 5)
@@ -125,15 +134,6 @@ def test_ipv6_counts_by_network_and_mapped_ipv4_as_ipv4() -> None:
     assert attempt_of("a", "::ffff:192.0.2.1") == attempt_of("a", "192.0.2.1")
     assert attempt_of("a", "fe80::1%eth0") == attempt_of("a", "fe80::2")
     assert attempt_of("a", "unknown").address != attempt_of("a", "192.0.2.1").address
-
-
-def test_counters_expire(throttle: LoginThrottle, storage: Storage, clock: Any) -> None:
-    attempt = attempt_of(someone(), somewhere())
-    fail(throttle, attempt, 5)
-    clock.move(hours=24)
-    assert wait_of(throttle, attempt) == 0
-    throttle.sweep()
-    assert storage.get_many(LOGIN_COUNTERS, EVERY_TENANT, [attempt.pair, attempt.address, attempt.account]) == {}
 
 
 def test_parallel_guesses_are_all_counted(storage: Storage, clock: Any) -> None:
