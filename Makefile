@@ -26,9 +26,9 @@ test: check servers ## make check, then all tests but the torture (TESTS=tests/r
 	$(BIN)/python -m pytest -m "not torture" -n 2 --dist loadfile $(TESTS)
 
 .PHONY: test-bigquery
-test-bigquery: $(STAMPS)/development ## The storage suite on the BigQuery service: TEST_BIGQUERY_PROJECT=PROJECT, with credentials; it bills there
+test-bigquery: $(STAMPS)/development ## Storage suite, repository tests and tour on the BigQuery service: TEST_BIGQUERY_PROJECT=PROJECT, with credentials; it bills there
 	@test -n "$(TEST_BIGQUERY_PROJECT)" || { echo "say in which project: make test-bigquery TEST_BIGQUERY_PROJECT=PROJECT" >&2; exit 1; }
-	TEST_BIGQUERY_PROJECT=$(TEST_BIGQUERY_PROJECT) $(BIN)/python -m pytest -k bigquery -o timeout=7200 tests/contracts/storage tests/repositories
+	TEST_BIGQUERY_PROJECT=$(TEST_BIGQUERY_PROJECT) $(BIN)/python -m pytest -k bigquery -o timeout=7200 tests/contracts/storage tests/repositories tests/system/test_bigquery_tour.py
 
 .PHONY: check
 check: $(STAMPS)/development ## Format, lint, types, import contracts, architecture tests

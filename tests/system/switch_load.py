@@ -1,11 +1,13 @@
 """A client of the switch-over test: `switch_load.py TOKEN NUMBER SECONDS_FILE URL...` makes agents until the file is there.
 
 Each agent has its own Idempotency-Key and is asked for, at one server after the other, until one acknowledges it. Prints one name a
-line, at the moment it was acknowledged, and at the end whether an answer was anything but an acknowledgement or a 503.
+line, at the moment it was acknowledged, and at the end whether an answer was anything but an acknowledgement or a 503 (429: too many
+writes for BigQuery). SWITCH_LOAD_PACE is how many seconds it waits between two agents.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from itertools import count, cycle
@@ -15,13 +17,15 @@ import httpx
 
 
 def main(token: str, number: str, ends: Path, *urls: str) -> None:
-    clients = cycle([httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30) for url in urls])
+    clients = cycle([httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120) for url in urls])
     client = next(clients)
+    pace_seconds = float(os.environ.get("SWITCH_LOAD_PACE", "0"))
     for turn in count():
+        time.sleep(pace_seconds)
         if ends.exists():
             return
         name = f"agent {number} {turn}"
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 300
         while True:
             try:
                 answer = client.post("/api/agents", json={"name": name}, headers={"Idempotency-Key": name})
@@ -29,7 +33,7 @@ def main(token: str, number: str, ends: Path, *urls: str) -> None:
                 answer = None
             if answer is not None and answer.status_code == 201:
                 break
-            if (answer is not None and answer.status_code != 503) or time.monotonic() > limit:
+            if (answer is not None and answer.status_code not in (429, 503)) or time.monotonic() > limit:
                 sys.exit(f"{name}: {answer and (answer.status_code, answer.text)}")
             client = next(clients)
             time.sleep(0.05)

@@ -16,6 +16,8 @@ from tests.servers.agenthub_server import ROOT, AgentHubServer, Remote
 from tests.servers.bigquery import BigQueryPlace
 from tests.system.test_restart import DOCUMENTS, answers
 
+KNOWN = "At what age did Aristotle join the Academy of Plato?"
+UNKNOWN = "Who won the chess championship of 1972?"
 OWNER = {"AGENTHUB_OWNER_EMAIL": "owner@example.com", "AGENTHUB_OWNER_PASSWORD": "correct horse battery staple"}
 
 
@@ -55,6 +57,27 @@ def wait_until_free(port: int) -> None:
         time.sleep(0.2)
 
 
+def goes_back_and_forth(client: Remote, base: str) -> None:
+    """A document is replaced; the older generation is searched, brought back and left again; a FAQ answers for itself."""
+    path = f"/api/knowledge-bases/{base}"
+    note = client.post(f"{path}/documents", {"title": "Meeting", "text": "The meeting is on Tuesday."}, 201)
+    then = client.get(path)["generation"]
+    client.call("PUT", f"{path}/documents/{note['id']}", 200, json={"title": "Meeting", "text": "The meeting moved to Friday."})
+
+    def when(**more: Any) -> str:
+        found = client.post(f"{path}/search", {"query": "when is the meeting", "mode": "semantic", "top_k": 1, **more})
+        return str(found["hits"][0]["text"])
+
+    assert [when(), when(generation=then)] == ["The meeting moved to Friday.", "The meeting is on Tuesday."]
+    assert client.post(f"{path}/undo", {})["restored_generation"] == then
+    assert when() == "The meeting is on Tuesday."
+    client.post(f"{path}/restore", {"generation": then + 1})
+    assert when() == "The meeting moved to Friday."
+    client.post("/api/faqs", {"knowledge_base_id": base, "question": "When is the library open?", "answer": "From nine to five."}, 201)
+    answer = client.post("/api/rag/query", {"question": "when is the library OPEN", "knowledge_base_ids": [base]})
+    assert answer["answer"] == "From nine to five. [1]"
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.torture  # three minutes on the emulator
 def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
@@ -71,6 +94,11 @@ def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
         files = [("files", (path.name, path.read_bytes())) for path in sorted(DOCUMENTS.glob("*.*"))]
         assert uploaded(client, base, files) == {"succeeded": len(files) - 1, "failed": 1}, "all but the scan without text"
         before = answers(client, base)
+        tops = [found["hits"][0]["metadata"]["filename"] for found in before["results"]]
+        assert [name.partition("-")[0].removesuffix(".txt") for name in tops] == ["aristotle", "asvs", "gcsfuse"]
+        asked = [client.post("/api/rag/query", {"question": question, "knowledge_base_ids": [base]}) for question in (KNOWN, UNKNOWN)]
+        assert [answer["kind"] for answer in asked] == ["extractive", "none"]
+        assert {citation["filename"] for citation in asked[0]["citations"]} == {"aristotle.txt"}
         server.kill()
         wait_until_free(server.port)
         server.start()
@@ -79,6 +107,7 @@ def test_the_tour_with_only_a_project(server: AgentHubServer) -> None:
         assert again.get(f"/api/agents/{agent['id']}") == agent
         assert answers(again, base) == before
         assert again.get("/api/health/ready")["status"] == "ok"
+        goes_back_and_forth(again, base)
         again.post("/api/auth/logout", status=204)
         again.call("GET", "/api/auth/me", 401)
         assert server.stop() == 0

@@ -37,7 +37,9 @@ class Moved(Failure):
     """Another commit came first."""
 
     def final(self) -> AgentHubError:
-        return TooManyWrites("other writers kept coming first: BigQuery commits one after the other", retry_after_seconds=BUSY_RETRY_SECONDS)
+        return TooManyWrites(
+            "other writers kept coming first: BigQuery commits one after the other", retry_after_seconds=BUSY_RETRY_SECONDS
+        )
 
 
 class Contended(Failure):
