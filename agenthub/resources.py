@@ -14,7 +14,6 @@ from flask import Flask
 from agenthub.core.clock import Clock, SystemClock
 from agenthub.core.errors import CacheUnavailable, SettingsError
 from agenthub.core.observe import Observer
-from agenthub.core.types import EVERY_TENANT
 from agenthub.rag.configuration import MilvusSettings
 from agenthub.rag.parsing.limits import ParsingLimits
 from agenthub.registry import Need
@@ -204,8 +203,7 @@ class Resources:
 
     def _open_hot(self) -> Any:
         cache = self._open("storage", "hot_cache", self._open_hot_cache)
-        keys, hot = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment), _found("agenthub.cache.policy:HOT")
-        return _call("agenthub.cache.keys:ScopedCache", cache, keys, EVERY_TENANT, hot.name, hot.version)
+        return _call("agenthub.cache.policy:hot_entries", cache, _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment))
 
     def _open_policy(self) -> Any:
         keys = _call("agenthub.cache.keys:CacheKeys", self.settings.cache.deployment)

@@ -55,6 +55,11 @@ KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (EMBEDDING, RESU
 """Every kind by its name: what can be flushed."""
 
 
+def hot_entries(cache: Cache, keys: CacheKeys) -> ScopedCache:
+    """Hot entries and marks by name, on a cache whose keys move to no other server. Only who has a token can make the name of its entry."""
+    return ScopedCache(cache, keys, EVERY_TENANT, HOT.name, HOT.version)
+
+
 class CachePolicy:
     """The cache as the rest of AgentHub sees it: by kind."""
 
