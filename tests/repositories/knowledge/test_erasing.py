@@ -76,6 +76,14 @@ def traces(world: World) -> list[Any]:
     return places(world, SECRET.encode(), b"tamarillofig", *(vector.astype("<f4").tobytes() for vector in vectors), *units)
 
 
+def test_a_writer_from_before_is_waited_for(world: World) -> None:
+    row = {"id": random_name(), "tenant_id": TENANT, "knowledge_base_id": world.base_id, "fence": "f", "expires_at": DbNow(3000)}
+    world.storage.commit([Insert(INTENTS, row)])
+    erasure = request(world)
+    assert not finish(world, erasure)
+    assert "secret" not in world.content()
+
+
 def test_an_erased_document_is_nowhere_on_the_volume(world: World) -> None:
     assert len(traces(world)) >= 5
     cache = Cache()
@@ -163,14 +171,6 @@ def test_what_is_half_removed_is_removed_by_whoever_comes_after(backend: Backend
         if done:
             break
     assert done and step > 6
-
-
-def test_a_writer_from_before_is_waited_for(world: World) -> None:
-    row = {"id": random_name(), "tenant_id": TENANT, "knowledge_base_id": world.base_id, "fence": "f", "expires_at": DbNow(3000)}
-    world.storage.commit([Insert(INTENTS, row)])
-    erasure = request(world)
-    assert not finish(world, erasure)
-    assert "secret" not in world.content()
 
 
 def test_what_a_killed_merge_left_goes_too(world: World) -> None:
