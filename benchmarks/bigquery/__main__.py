@@ -145,7 +145,9 @@ class Uploads:
             while time.monotonic() < end:
                 key = f"{client}-{time.monotonic_ns()}"
                 body = {"title": key, "text": f"What client {client} had to say at {key}."}
-                while (answer := http.post(f"{self.path}/documents?wait=300", json=body, headers={"Idempotency-Key": key})).status_code != 201:
+                while (
+                    answer := http.post(f"{self.path}/documents?wait=300", json=body, headers={"Idempotency-Key": key})
+                ).status_code != 201:
                     if answer.status_code not in (409, 429, 503) or "Retry-After" not in answer.headers:
                         raise BenchmarkFailure(f"{answer.status_code}: {answer.text[:500]}")
                     self.refused += 1
