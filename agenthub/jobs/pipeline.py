@@ -35,7 +35,12 @@ CAREFUL_TRIES: Final = 3
 TURN_SECONDS: Final = 3.0
 """How long a slice goes on while others wait."""
 _TOGETHER: Final = 32
-"""Harmless documents that are marked in one commit."""
+"""Small documents that are marked in one commit."""
+_SMALL_BYTES: Final = 65_536
+_CHILD_WEIGHT: Final = 4
+"""For how many of those one counts that has to be read in a child process: if it ends this runner, all of them get a strike."""
+_BATCH_SECONDS: Final = 1.0
+"""After so long those of a batch that are left are marked anew: others may wait, or the deadline has passed."""
 _WAIT_SECONDS: Final = 0.2
 _log = logging.getLogger("agenthub.jobs")
 
@@ -108,24 +113,27 @@ class Pipeline:
     # --- reading ---
 
     def _batches(self) -> Iterator[list[tuple[JobItem, Upload]]]:
-        """Waiting items with their bytes: harmless ones together, all others one by one; until the deadline."""
-        harmless: list[tuple[JobItem, Upload]] = []
+        """Waiting items with their bytes: small ones that never ended a runner together, all others one by one; until the deadline."""
+        together: list[tuple[JobItem, Upload]] = []
+        room = _TOGETHER
         for waiting in self._waiting():
             opened = self._opened(waiting)
             if opened is None:
                 continue
             item, upload, here = opened
-            if here and not self._careful and not item.attempts:
-                harmless.append((item, upload))
-                if len(harmless) < _TOGETHER:
+            alone = self._careful or item.attempts > 0 or not (here or len(upload.data) <= _SMALL_BYTES)
+            if not alone:
+                together.append((item, upload))
+                room -= 1 if here else _CHILD_WEIGHT
+                if room > 0:
                     continue
-            if harmless:
-                yield harmless
-                harmless = []
-            if not (here and not self._careful and not item.attempts):
+            if together:
+                yield together
+                together, room = [], _TOGETHER
+            if alone:
                 yield [(item, upload)]
-        if harmless:
-            yield harmless
+        if together:
+            yield together
 
     def _waiting(self) -> Iterator[JobItem]:
         """Items to be done, those that were never begun first: what ends runners comes last."""
@@ -175,8 +183,11 @@ class Pipeline:
 
     def _read(self, batch: Sequence[tuple[JobItem, Upload]]) -> Iterator[tuple[JobItem, Draft]]:
         marked = self._commits.mark([item for item, _ in batch], self._take_refunds())
-        now = self._items.now()
-        for item, (_, upload) in zip(marked, batch, strict=True):
+        now, end = self._items.now(), time.monotonic() + _BATCH_SECONDS
+        for number, (item, (_, upload)) in enumerate(zip(marked, batch, strict=True)):
+            if number and (time.monotonic() > end or self._deadline.passed):
+                self._refunds |= {left.id: left for left in marked[number:]}  # they come again in the next slice
+                return
             failpoint("job.read")
             try:
                 draft = self._drafted(item, upload, now=now)

@@ -79,6 +79,10 @@ class Table:
     indexes: tuple[tuple[str, ...], ...] = ()
     versioned: bool = True
 
+    def __hash__(self) -> int:
+        """Of the name: what is known of a table is looked up for every value of every row, and hashing all columns took most of that."""
+        return hash(self.name)
+
     @classmethod
     def of(
         cls,
