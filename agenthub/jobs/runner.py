@@ -23,6 +23,7 @@ from agenthub.core.errors import (
 )
 from agenthub.core.failpoints import Failpoint, failpoint
 from agenthub.core.heartbeat import Heartbeat
+from agenthub.core.threads import ShortTurns
 from agenthub.core.types import TenantId
 from agenthub.jobs.contract import SLICE_SECONDS, Bench, Deadline
 from agenthub.jobs.handlers import HANDLERS, handler_of
@@ -45,6 +46,7 @@ _PASSING: Final = (
     GenerationConflict,
     Failpoint,
 )
+_SHORT_TURNS: Final = ShortTurns()
 _log = logging.getLogger("agenthub.jobs")
 
 
@@ -85,7 +87,7 @@ class Runner:
         started = time.monotonic()
         deadline = Deadline(seconds, stop)
         every, most = self.queue.lease_seconds / 3, seconds + LONGEST_STEP_SECONDS
-        with Heartbeat("job-lease", lambda: self.queue.renew(leases), every_seconds=every, most_seconds=most):
+        with Heartbeat("job-lease", lambda: self.queue.renew(leases), every_seconds=every, most_seconds=most), _SHORT_TURNS:
             self._run(leases, deadline, started)
         self._resources.observer.time("job_slice", time.monotonic() - started, kind=leases[0].job.kind)
 
