@@ -133,9 +133,9 @@ def measure_rows(settings: BigQuerySettings, seconds: float) -> None:
 class Uploads:
     """Clients that upload small documents into one knowledge base."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, name: str) -> None:
         self._url, self._token = url, token
-        self.path = f"/api/knowledge-bases/{Remote(url, token).post('/api/knowledge-bases', {'name': 'K'}, 201)['id']}"
+        self.path = f"/api/knowledge-bases/{Remote(url, token).post('/api/knowledge-bases', {'name': name}, 201)['id']}"
         self.refused = 0
 
     def run(self, client: int, end: float) -> int:
@@ -166,7 +166,7 @@ def measure_uploads(settings: BigQuerySettings, environment: dict[str, str], sec
         with server:
             client = Remote(server.url).login(*OWNER.values())
             for clients in CLIENTS:
-                uploads = Uploads(server.url, client.token)
+                uploads = Uploads(server.url, client.token, f"of {clients}")
                 before = turns(storage)
                 done, took = together(clients, seconds, uploads.run)
                 moved = turns(storage) - before

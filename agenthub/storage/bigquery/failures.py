@@ -36,6 +36,9 @@ class Failure(Exception):
 class Moved(Failure):
     """Another commit came first."""
 
+    pause_seconds = 0.25
+    """A good part of what a commit takes: racing processes that try again at once mostly make one another lose."""
+
     def final(self) -> AgentHubError:
         return TooManyWrites(
             "other writers kept coming first: BigQuery commits one after the other", retry_after_seconds=BUSY_RETRY_SECONDS
