@@ -1,4 +1,4 @@
-"""How many commits a minute BigQuery takes: `python -m benchmarks.bigquery [--seconds S] [--skip-uploads]`.
+"""How many commits a minute BigQuery takes: `python -m benchmarks.bigquery [--seconds S] [--only rows|uploads]`.
 
 By default on the emulator, which is not the service; `TEST_BIGQUERY_PROJECT=PROJECT`, with credentials, measures the service and bills
 there. First rows: one writer that changes one row again and again, threads that add rows of their own (group commit), and racing
@@ -185,13 +185,14 @@ def main() -> None:
     """Measure, and say what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each figure is measured")
-    parser.add_argument("--skip-uploads", action="store_true", help="rows only")
+    parser.add_argument("--only", choices=("rows", "uploads"), help="one of the two parts")
     given = parser.parse_args()
     with place() as found:
         say(measured="the service" if found.endpoint is None else "the emulator, which is not the service")
-        with dataset(found) as settings:
-            measure_rows(settings, given.seconds)
-        if not given.skip_uploads:
+        if given.only != "uploads":
+            with dataset(found) as settings:
+                measure_rows(settings, given.seconds)
+        if given.only != "rows":
             with dataset(found) as settings:
                 measure_uploads(settings, found.environment(settings), given.seconds)
 
