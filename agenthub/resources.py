@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Flask
 
 from agenthub.core.clock import Clock, SystemClock
-from agenthub.core.errors import CacheUnavailable, SettingsError
+from agenthub.core.errors import CacheUnavailable, ProviderFailure, SettingsError
 from agenthub.core.observe import Observer
 from agenthub.rag.configuration import MilvusSettings
 from agenthub.rag.parsing.limits import ParsingLimits
@@ -299,8 +299,24 @@ class Resources:
             remains.append(f"entries on cache servers that did not answer, until they expire: vectors of the texts for at most {days} days")
         if "cache" in self.needs:
             self.cached.flush(_found("agenthub.cache.policy:RESULT"))
-        if base.embedding_model is not None and "embedders" in self.needs:
-            self.embedders.forget(base.embedding_model, texts)
+        if "embedders" in self.needs:
+            remains += self._forget_vectors(base, texts)
+        return remains
+
+    def _forget_vectors(self, base: KnowledgeBase, texts: Sequence[str]) -> list[str]:
+        """Overwrite the cached vectors of these texts by all models that the knowledge base was in; what remains, in words.
+
+        Raises: ProviderFailure when the model that it is in can't say what its vectors depend on.
+        """
+        remains: list[str] = []
+        models: Sequence[str] = _found("agenthub.repositories.knowledge.reembeddings:ReembeddingRepository")(self.storage).models_of(base)
+        for model in models:
+            try:
+                self.embedders.forget(model, texts)
+            except ProviderFailure:
+                if model == base.embedding_model:
+                    raise
+                remains.append(f"cached vectors of the texts by {model}, which did not answer, until they expire: at most 7 days")
         return remains
 
     # --- what health asks: facts without secrets, or an exception of core.errors ---

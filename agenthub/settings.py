@@ -326,15 +326,18 @@ def _milvus(reader: _Reader, process_count: int) -> MilvusSettings | None:
 def _embedding(reader: _Reader) -> EmbeddingSettings:
     base_url, model = reader.optional("EMBEDDING_BASE_URL"), reader.optional("EMBEDDING_MODEL")
     api_key = reader.optional("EMBEDDING_API_KEY")
+    more = tuple(dict.fromkeys(part.strip() for part in reader.text("EMBEDDING_MODELS").split(",") if part.strip()))
     if base_url is None:
         if api_key:
             reader.problems.append("EMBEDDING_API_KEY is set without EMBEDDING_BASE_URL: say which endpoint the key is for")
+        if more:
+            reader.problems.append("EMBEDDING_MODELS is set without EMBEDDING_BASE_URL: say which endpoint has these models")
         return EmbeddingSettings(default_model=model)
     if not base_url.lower().startswith(("http://", "https://")):
         reader.problems.append("EMBEDDING_BASE_URL must begin with http:// or https://")
     if model is None:
         reader.problems.append("EMBEDDING_BASE_URL is set without EMBEDDING_MODEL: say which of the endpoint's models to use")
-    return EmbeddingSettings(endpoint=EndpointSettings(base_url, model or "", api_key))
+    return EmbeddingSettings(endpoint=EndpointSettings(base_url, model or "", api_key), more_models=more)
 
 
 def _llm(reader: _Reader) -> LlmSettings | None:

@@ -72,6 +72,7 @@ VARIABLES: Final = (
     Variable("EMBEDDING_BASE_URL", "", "An OpenAI-compatible endpoint for embeddings, such as https://host/v1. Unset: the embedded model"),
     Variable("EMBEDDING_API_KEY", "", "The endpoint's key", True),
     Variable("EMBEDDING_MODEL", "", "The default embedding model; required with EMBEDDING_BASE_URL"),
+    Variable("EMBEDDING_MODELS", "", "Further models of the endpoint that knowledge bases may have, or move to, separated by commas"),
     Variable("LLM_BASE_URL", "", "An OpenAI-compatible endpoint for chat completions, such as https://host/v1. Unset: extractive answers"),
     Variable("LLM_API_KEY", "", "The endpoint's key", True),
     Variable("LLM_MODEL", "", "The model to ask; required with LLM_BASE_URL"),

@@ -95,6 +95,10 @@ class GenerationConflict(Conflict):
     """A knowledge base moved on faster than this write could follow; retry later."""
 
 
+class ModelMoved(GenerationConflict):
+    """A knowledge base was switched to another model while vectors were made for it: embed again."""
+
+
 class LeaseLost(Conflict):
     """A runner's job was taken over, cancelled or forgotten: nothing of what it still meant to write may be written."""
 

@@ -15,6 +15,7 @@ HANDLERS: Final[Mapping[str, str]] = MappingProxyType(
         "archive": "agenthub.jobs.archives:ArchiveHandler",
         "records": "agenthub.jobs.records:RecordsHandler",
         "site": "agenthub.jobs.sites:SiteHandler",
+        "reembed": "agenthub.jobs.reembedding:ReembedHandler",
     }
 )
 """Kinds of jobs by name. To add one: a line here, and a handler as `jobs/contract.py` describes it."""

@@ -71,6 +71,10 @@ class Segments(Finding, Protocol):
     def remains(self) -> Sequence[str]:
         """What of erased rows may stay where this can't reach, and until when: for the receipt of an erasure."""
 
+    @property
+    def shadows(self) -> bool:
+        """Whether segments in another model can stand beside those of a knowledge base: what re-embedding needs."""
+
     def write(self, kb_id: str, chunks: Sequence[Chunk], vectors: Vectors, *, signature: str, language: str) -> SegmentEntry:
         """Write a new segment: durable, and found by whoever is told of it, when this returns. Vectors are scaled to length 1.
 

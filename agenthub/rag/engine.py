@@ -137,6 +137,13 @@ class KnowledgeEngine:
         key = (kb_id, pointer.epoch, pointer.generation, pointer.sha256)
         return self._searchers.get(key, lambda: self._make_searcher(kb_id, pointer, tombstones))
 
+    def searcher_over(self, manifest: Manifest, tombstones: Sequence[Tombstone]) -> Searcher:
+        """A searcher over a manifest that is nowhere on the volume: the shadow of a generation in another model. It isn't kept.
+
+        Raises: as `searcher`.
+        """
+        return Searcher(manifest.generation, self._views(manifest, tombstones), self.segments, self.observer, self._joining)
+
     def verify(self, kb_id: str, pointer: Pointer) -> list[str]:
         """What is wrong with this generation's files, read anew in full; empty when nothing is."""
         manifest, found = check_manifest(self.volume, kb_id, pointer)
@@ -165,16 +172,20 @@ class KnowledgeEngine:
     def _make_searcher(self, kb_id: str, pointer: Pointer, tombstones: Tombstones) -> Searcher:
         started = time.perf_counter()
         manifest = self.read_manifest(kb_id, pointer)
-        graveyard = Graveyard(manifest.in_force(tombstones() if callable(tombstones) else tombstones))
-        views: list[SegmentView] = []
-        for entry in manifest.segments:
-            start = views[-1].start + views[-1].segment.count if views else 0
-            key = f"{kb_id}/{entry.id}/{entry.header.sha256}"
-            segment = self._opened.get(key, partial(self.segments.open, kb_id, entry, manifest.signature, self.observer))
-            views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
+        views = self._views(manifest, tombstones() if callable(tombstones) else tombstones)
         self._forget_older(kb_id, pointer)
         self.observer.time("vector_search", time.perf_counter() - started, phase="open")
         return Searcher(pointer.generation, views, self.segments, self.observer, self._joining)
+
+    def _views(self, manifest: Manifest, tombstones: Sequence[Tombstone]) -> list[SegmentView]:
+        graveyard = Graveyard(manifest.in_force(tombstones))
+        views: list[SegmentView] = []
+        for entry in manifest.segments:
+            start = views[-1].start + views[-1].segment.count if views else 0
+            key = f"{manifest.kb_id}/{entry.id}/{entry.header.sha256}"
+            segment = self._opened.get(key, partial(self.segments.open, manifest.kb_id, entry, manifest.signature, self.observer))
+            views.append(SegmentView.of(key, segment, start, graveyard.visible(segment, entry.covers_generation)))
+        return views
 
     def _forget_older(self, kb_id: str, pointer: Pointer) -> None:
         """Beside the new generation keep one older searcher for a while: requests under way may still ask for that."""

@@ -90,9 +90,11 @@ class Manifest:
         )
 
     def restoring(self, old: Manifest) -> Manifest:
-        """This manifest with the contents of an older generation: its segments, and no delete that came after it."""
+        """This manifest with the contents of an older generation: its segments in their model, and no delete that came after it."""
         entries = tuple(replace(entry, restored_generation=self.generation + 1) for entry in old.segments)
-        return replace(self, segments=entries, revoked=_with_span(old.revoked, Span(old.generation + 1, self.generation)))
+        return replace(
+            self, signature=old.signature, segments=entries, revoked=_with_span(old.revoked, Span(old.generation + 1, self.generation))
+        )
 
     def in_force(self, tombstones: Sequence[Tombstone]) -> list[Tombstone]:
         """Those of the tombstones that hide something in this generation: whoever applies tombstones asks this first."""

@@ -43,6 +43,7 @@ class VolumeSegments:
     """Segments as files (the contract is `Segments`)."""
 
     remains: Sequence[str] = ()
+    shadows: bool = True
 
     def __init__(self, volume: Volume, settings: RagSettings) -> None:
         self.volume = volume

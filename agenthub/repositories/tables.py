@@ -17,6 +17,7 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseReposit
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
 from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
+from agenthub.repositories.knowledge.reembeddings import MIRRORS, ReembeddingRepository
 from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.repositories.platform.api_keys import API_KEYS
@@ -57,6 +58,8 @@ MOVED_TABLES: Final = (
     JobRepository.table,
     JobItemRepository.table,
     TURNS,
+    ReembeddingRepository.table,
+    MIRRORS,
     AgentRepository.table,
     AgentVersionRepository.table,
 )

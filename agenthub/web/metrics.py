@@ -49,6 +49,8 @@ KNOWN: Final[Mapping[str, Known]] = {
     "job_slice_seconds": Known("Time a runner worked on a job before it looked whose turn it was", ("kind",), _SLOW),
     "job_commit_seconds": Known("Time to commit a group of documents", (), _SLOW),
     "kb_commit_total": Known("Commits of knowledge bases: committed, rebased, conflict or unknown", ("result",)),
+    "kb_reembedded_chunks_total": Known("Chunks brought to another model: embedded, or reused", ("result",)),
+    "kb_reembeddings_total": Known("Switches of knowledge bases to another model", ()),
     "kb_commit_seconds": Known("Time of a knowledge base's commit, by phase", ("phase",), _SLOW),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agenthub.core.ids import new_id
+from agenthub.rag.embedding.weights import MODEL
 from tests.accounts import PASSWORD
 from tests.security.places import Place
 
@@ -266,6 +267,15 @@ KNOWLEDGE: Final = (
     Row("GET", f"{_BASE}/generations/<int:generation>/content", "documents:read"),
     Row("GET", f"{_BASE}/export", "documents:read"),
     Row("POST", "/api/knowledge-bases/import", "knowledge-bases:write", 201, data=_bundle),
+    # Going where it is already is refused; what is done with a re-embedding is done with one that was written down.
+    Row("POST", f"{_BASE}/reembedding/estimate", "knowledge-bases:write", 409, _said({"embedding_model": MODEL})),
+    Row("POST", f"{_BASE}/reembedding", "knowledge-bases:write", 409, _said({"embedding_model": MODEL})),
+    Row("GET", f"{_BASE}/reembedding", "knowledge-bases:read", needs=("reembedding",)),
+    Row("POST", f"{_BASE}/reembedding/compare", "knowledge-bases:write", json=_said({"k": 3}), needs=("question_id", "reembedding")),
+    Row("POST", f"{_BASE}/reembedding/switch", "knowledge-bases:write", 202, needs=("reembedding",)),
+    Row("POST", f"{_BASE}/reembedding/rollback", "knowledge-bases:write", 409, needs=("switched_reembedding",)),
+    Row("POST", f"{_BASE}/reembedding/finish", "knowledge-bases:write", needs=("switched_reembedding",)),
+    Row("POST", f"{_BASE}/reembedding/cancel", "knowledge-bases:write", needs=("reembedding",)),
     Row("POST", f"{_BASE}/restore", "documents:write", json=_restore),
     Row("POST", f"{_BASE}/undo", "documents:write", needs=("document_id",)),
     Row("POST", f"{_BASE}/snapshots", "knowledge-bases:write", 201, _label()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from agenthub.core.types import EVERY_TENANT
 from agenthub.jobs.handlers import HANDLERS
 from agenthub.repositories.knowledge.jobs import OPEN, JobRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
+from agenthub.repositories.knowledge.reembeddings import ReembeddingRepository, ReembeddingState, drafted
 from agenthub.repositories.knowledge.submitting import ItemDraft, Submissions
 from agenthub.repositories.platform.api_keys import ApiKeyRepository
 from agenthub.repositories.platform.organizations import OrganizationRepository
@@ -120,6 +122,13 @@ def _job(place: Place) -> str:
     return Submissions(place.world.storage, engine).submit(base, "nobody's", drafts, place.owner.user.id, lambda _: None).job.id
 
 
+def _reembedding(place: Place, state: ReembeddingState = "ready") -> str:
+    """A re-embedding into the model that the knowledge base has, as no request would make it: this server has no other model."""
+    base = KnowledgeBaseRepository(place.world.storage).get(place.owner.tenant_id, place["knowledge_base_id"])
+    row = drafted(base, moved_to=base, state=state, now=place.world.storage.now(), created_by=place.owner.user.id)
+    return ReembeddingRepository(place.world.storage).add(replace(row, job_id=place["job_id"])).id
+
+
 _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "agent_id": lambda place: place.make("/api/agents", {"name": place.label()})["id"],
     "number": _number,
@@ -132,6 +141,8 @@ _MAKERS: Final[dict[str, Callable[[Place], Any]]] = {
     "job_id": _job,
     "question_id": _question,
     "evaluation_id": _evaluation,
+    "reembedding": _reembedding,
+    "switched_reembedding": lambda place: _reembedding(place, "switched"),
     "generation": lambda _: 1,
     "first": lambda _: 1,
     "last": lambda _: 1,

@@ -91,11 +91,11 @@ class Siege:
             files = [(io.BytesIO(text_of(number).encode()), name_of(number)) for number in numbers]
             api.call("POST", f"{base}/documents?wait=0", 202, data={"files": files}, content_type="multipart/form-data")
 
-    def work(self, step: int = 0) -> None:
-        """Run until no job is open; with a step, until that failpoint."""
+    def work(self, step: int | str = 0) -> None:
+        """Run until no job is open; with a step, until that failpoint, by its number or its name."""
         resources = open_resources(Settings.from_env(self.environment), Flask("siege"), Unobserved())
         runner = Runner(resources)
-        failpoints.arm(f"all=kill@{step}" if step else "")
+        failpoints.arm(f"{step}=kill" if isinstance(step, str) else f"all=kill@{step}" if step else "")
         while runner.queue.anything_open():
             if not runner.run_once(10):
                 time.sleep(0.05)

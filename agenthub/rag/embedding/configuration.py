@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -56,16 +56,25 @@ class EmbeddingSettings:
     threads: int | None = None  # None: two, or one on a single processor
     endpoint: EndpointSettings | None = None
     default_model: str | None = None  # None: the endpoint's, else the embedded one
+    more_models: tuple[str, ...] = ()  # of the endpoint, beside its own
 
     @property
     def chosen(self) -> str:
         """The id of the default model."""
         return self.default_model or (self.endpoint.model if self.endpoint else MODEL)
 
+    @property
+    def endpoints(self) -> tuple[EndpointSettings, ...]:
+        """One for each of the endpoint's models. The configured dimension is that of its own."""
+        if self.endpoint is None:
+            return ()
+        others = (model for model in self.more_models if model != self.endpoint.model)
+        return (self.endpoint, *(replace(self.endpoint, model=model, dimension=None, send_dimension=False) for model in others))
+
     def problems(self) -> list[str]:
         """Everything wrong, by variable; empty when nothing is."""
         problems = self.endpoint.problems() if self.endpoint else []
-        if self.chosen not in (MODEL, self.endpoint.model if self.endpoint else MODEL):
+        if self.chosen not in (MODEL, *(endpoint.model for endpoint in self.endpoints)):
             problems.append(
                 f"EMBEDDING_MODEL {self.chosen!r} is not a model of this server; without EMBEDDING_BASE_URL there is only {MODEL}"
             )

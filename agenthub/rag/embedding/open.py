@@ -22,7 +22,7 @@ _LOADERS: Final[dict[Origin, str]] = {
 
 
 def open_embedders(settings: EmbeddingSettings, *, cache: VectorCache | None = None, observer: Observer | None = None) -> EmbedderCatalog:
-    """The embedded model and, where one is configured, the endpoint's, both before `cache`. Loads and asks nothing yet.
+    """The embedded model and, where one is configured, the endpoint's models, all before `cache`. Loads and asks nothing yet.
 
     An endpoint's model with the embedded one's id takes its place.
 
@@ -34,10 +34,10 @@ def open_embedders(settings: EmbeddingSettings, *, cache: VectorCache | None = N
     tally = CacheTally(observer)
     embedders: dict[str, Embedder] = {MODEL: _load("embedded")(settings.model_directory, threads=settings.threads)}
     cards = {MODEL: ModelCard(MODEL, "embedded", settings.chosen == MODEL, DIMENSION, MAX_TOKENS)}
-    if settings.endpoint is not None:
-        model = settings.endpoint.model
-        embedders[model] = _load("endpoint")(settings.endpoint)
-        cards[model] = ModelCard(model, "endpoint", settings.chosen == model, settings.endpoint.dimension, None)
+    for endpoint in settings.endpoints:
+        model = endpoint.model
+        embedders[model] = _load("endpoint")(endpoint)
+        cards[model] = ModelCard(model, "endpoint", settings.chosen == model, endpoint.dimension, None)
     if cache is not None:
         embedders = {model: CachedEmbedder(embedder, cache, tally) for model, embedder in embedders.items()}
     return EmbedderCatalog(embedders, cards, settings.chosen, tally)

@@ -51,6 +51,7 @@ class MilvusSegments:
     """Segments in Milvus. All knowledge bases of one dimension share a collection, of which they are the partition keys."""
 
     remains: Sequence[str] = _REMAINS
+    shadows: bool = False  # a collection has one dimension
 
     def __init__(self, volume: Volume, settings: RagSettings, milvus: MilvusSettings) -> None:
         self._volume = volume

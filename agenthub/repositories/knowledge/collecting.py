@@ -23,6 +23,7 @@ from agenthub.repositories.knowledge.jobs import JOB_TABLES
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES, KnowledgeOperation
+from agenthub.repositories.knowledge.reembeddings import MIRRORS, ReembeddingRepository, mirrors_of
 from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS, SegmentCheckRepository
 from agenthub.storage.contract import (
     ALL,
@@ -153,7 +154,10 @@ class Collector:
         if base is None or base.state == "deleted":
             return set()
         quarantined = segment_files(SegmentCheckRepository(self._storage).quarantined(base))
-        return self._holdings.of(base, self._storage.now()).files | self._holdings.originals(base) | quarantined
+        shadows = segment_files(one.segment_id for one in mirrors_of(self._storage, base) if one.segment_id)
+        # Read after the mirrors: a switch takes segments from there to a manifest, never back.
+        latest = self._base(kb_id) or base
+        return shadows | self._holdings.of(latest, self._storage.now()).files | self._holdings.originals(base) | quarantined
 
     # --- marks ---
 
@@ -247,7 +251,7 @@ class Collector:
         """The end of a deleted knowledge base whose files are gone; its own row stays, so that its id is never used again."""
         if not self._storage.count(OPERATIONS, base.tenant_id, Compare("knowledge_base_id", "eq", base.id)):
             return
-        ledger = (TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, SEGMENT_CHECKS)
+        ledger = (TOMBSTONES, PINS, INTENTS, LEASES, GARBAGE, SEGMENT_CHECKS, MIRRORS, ReembeddingRepository.table)
         tables = (DocumentRepository.table, DOCUMENT_HISTORY, *ledger, *JOB_TABLES, OPERATIONS)
         own = Compare("knowledge_base_id", "eq", base.id)
         self._storage.commit([DeleteWhere(table, base.tenant_id, own) for table in tables])

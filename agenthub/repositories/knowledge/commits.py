@@ -6,14 +6,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import AlreadyExists, GenerationConflict, NotFound, OutcomeUnknown, TooManyCommits, VersionConflict
+from agenthub.core.errors import AlreadyExists, GenerationConflict, ModelMoved, NotFound, OutcomeUnknown, TooManyCommits, VersionConflict
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import random_name
 from agenthub.rag.engine import KnowledgeEngine
@@ -25,7 +25,7 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, Knowl
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, TOMBSTONES, ChangeKind, KnowledgeOperation, TombstoneRow
 from agenthub.repositories.knowledge.retention import Retention
 from agenthub.repositories.operations import Operation, row_of
-from agenthub.storage.contract import And, Compare, DbNow, Delete, Insert, Storage, Update, Write
+from agenthub.storage.contract import And, Compare, DbNow, Delete, Filter, Insert, Or, Storage, Update, Write
 
 INTENT_SECONDS: Final = 3600.0
 """How long a writer may take from its first byte to its commit: the longest request a platform allows."""
@@ -34,6 +34,10 @@ _BACKOFF_SECONDS: Final = 0.02
 _LONGEST_BACKOFF_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 60.0
 """A commit that lost for so long is given up: where one takes seconds, its attempts would last as long as a request may."""
+_HELD_SECONDS: Final = 60.0
+"""How long a writer waits in all for switches to another model; each holds a knowledge base for a few seconds."""
+_HELD_PAUSE_SECONDS: Final = 0.05
+_UNHELD: Final[Filter] = Or((Compare("held_until", "is_null"), Compare("held_until", "le", DbNow())))
 _MOVING: Final = (
     "generation",
     "epoch",
@@ -47,6 +51,15 @@ _MOVING: Final = (
     "updated_at",
 )
 """The columns of a knowledge base's row that a commit changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedModel:
+    """The model that a knowledge base's vectors are of."""
+
+    embedding_model: str
+    signature: str
+    dimension: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,8 @@ class Effect:
     chunks_delta: int = 0
     size_delta_bytes: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    model: PinnedModel | None = None
+    """The model of the new generation, where that is another one."""
 
 
 Plan = Callable[[KnowledgeBase, int, datetime], Effect]
@@ -118,8 +133,8 @@ class Staging:
     def publish(self, plan: Plan) -> Any:
         """Make the segments and the plan's effect visible in one commit; returns the effect's result.
 
-        Raises: NotFound when the knowledge base was deleted meanwhile; GenerationConflict when it moved too fast or this
-        writer took too long; OutcomeUnknown when the database can't say.
+        Raises: NotFound when the knowledge base was deleted meanwhile; ModelMoved when it is in another model than the segments;
+        GenerationConflict when it moved too fast or this writer took too long; OutcomeUnknown when the database can't say.
         """
         return self.commits.publish(self.base, self.segments, plan, self)
 
@@ -184,22 +199,26 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         plan: Plan,
         staging: Staging | None = None,
         revision: Revision | None = None,
+        *,
+        holder: bool = False,
     ) -> Any:
         """Commit a new generation; without `staging` and `revision` it adds no files (deletes work on a full disk).
 
-        `revision` changes what the manifest lists beside adding segments.
+        `revision` changes what the manifest lists beside adding segments. `holder`: the caller holds the
+        knowledge base, for which others wait.
 
         Raises: as `Staging.publish`.
         """
         operation_id = self._operation.id or random_name()
         end = time.monotonic() + _PATIENCE_SECONDS
         for attempt in range(_ATTEMPTS):
-            with self.engine.turn(base.id):
-                current = self._bases.get(base.tenant_id, base.id)
+            with self._turn(base, holder) as current:
+                if added and current.signature != base.signature:
+                    raise ModelMoved("the knowledge base has another embedding model now; try again", retry_after_seconds=1)
                 with self._timed("files"):
                     pointer = self._put_manifest(current, added, operation_id, revision)
                 try:
-                    return self._swap(current, pointer, plan, operation_id, staging)
+                    return self._swap(current, pointer, plan, operation_id, staging, holder)
                 except (VersionConflict, NotFound) as error:
                     self._lost(current, pointer, staging, error)
             self.engine.observer.count("kb_commit", result="rebased")
@@ -208,6 +227,20 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
             time.sleep(random.uniform(0, min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)))  # noqa: S311 - jitter
         self.engine.observer.count("kb_commit", result="conflict")
         raise _overtaken(self._storage.commit_seconds)
+
+    @contextmanager
+    def _turn(self, base: KnowledgeBase, holder: bool) -> Iterator[KnowledgeBase]:
+        """This process's turn with the row as it is now, when nobody else holds the knowledge base any more."""
+        limit = time.monotonic() + _HELD_SECONDS
+        while True:
+            with self.engine.turn(base.id):
+                current = self._bases.get(base.tenant_id, base.id)
+                if holder or current.held_until is None or current.held_until <= self._storage.now():
+                    yield current
+                    return
+            if time.monotonic() > limit:
+                raise GenerationConflict("the knowledge base is being switched to another model; try again", retry_after_seconds=1)
+            time.sleep(_HELD_PAUSE_SECONDS)
 
     def _put_manifest(self, current: KnowledgeBase, added: Sequence[SegmentEntry], operation_id: str, revision: Revision | None) -> Pointer:
         """The next pointer. A commit without files keeps the manifest, so that it needs no disk."""
@@ -219,11 +252,11 @@ class KnowledgeCommits(Repository[KnowledgeBase]):
         successor = revised.successor(generation=generation, added=added, operation_id=operation_id, now=self._storage.now())
         return self.engine.put_manifest(current.id, successor)
 
-    def _swap(self, current: KnowledgeBase, pointer: Pointer, plan: Plan, operation_id: str, staging: Staging | None) -> Any:
+    def _swap(self, current: KnowledgeBase, pointer: Pointer, plan: Plan, operation_id: str, staging: Staging | None, holder: bool) -> Any:
         now = self._storage.now()
         effect = plan(current, pointer.generation, now)
         after = _after(current, pointer, effect, operation_id, now)
-        writes: list[Write] = [_move(current, after)]
+        writes: list[Write] = [_move(current, after, effect.model, holder)]
         if staging:
             writes.append(staging.ending())
         writes.append(Insert(OPERATIONS, row_of(self._record(after, effect, now))))
@@ -297,18 +330,19 @@ def _after(current: KnowledgeBase, pointer: Pointer, effect: Effect, operation_i
     )
 
 
-def _move(current: KnowledgeBase, after: KnowledgeBase) -> Update:
-    """The compare-and-set from the pointer that was read to the next one."""
+def _move(current: KnowledgeBase, after: KnowledgeBase, model: PinnedModel | None, holder: bool) -> Update:
+    """The compare-and-set from the pointer that was read to the next one. The holder lets go with it."""
     changes: dict[str, Any] = {name: getattr(after, name) for name in _MOVING}
-    unmoved = And(
-        (
-            Compare("state", "eq", "active"),
-            Compare("generation", "eq", current.generation),
-            Compare("epoch", "eq", current.epoch),
-            Compare("manifest_sha256", "eq", current.manifest_sha256),
-        )
+    changes |= {} if model is None else asdict(model)
+    changes |= {"held_until": None} if holder else {}
+    unmoved: tuple[Filter, ...] = (
+        Compare("state", "eq", "active"),
+        Compare("generation", "eq", current.generation),
+        Compare("epoch", "eq", current.epoch),
+        Compare("manifest_sha256", "eq", current.manifest_sha256),
     )
-    return Update(KnowledgeBaseRepository.table, current.tenant_id, current.id, changes, None, unmoved)
+    where = And(unmoved if holder else (*unmoved, _UNHELD))
+    return Update(KnowledgeBaseRepository.table, current.tenant_id, current.id, changes, None, where)
 
 
 def _tombstone(base: KnowledgeBase, burial: Burial, generation: int) -> Insert:

@@ -23,6 +23,7 @@ from agenthub.repositories.knowledge.jobs import JobItemRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
+from agenthub.repositories.knowledge.reembeddings import drop_mirrors
 from agenthub.repositories.knowledge.retention import every_row
 from agenthub.repositories.operations import APPLIED_OPERATIONS, Operation
 from agenthub.storage.contract import ALL, Compare, Storage, Update
@@ -174,6 +175,8 @@ class Expunger:
             if name.startswith("segments/"):
                 segments.setdefault(name.split("/")[1], []).append(name)
         doomed = {key for key in segments if self._segments.mentions(base.id, key, erasure.document_id)}
+        findings.note("segments of shadows in another model", len(segments), drop_mirrors(self._storage, base, doomed))
+        failpoint("erase.unmirrored")
         if doomed and not findings.past_ended:
             self._end_past(base)
         if doomed & {entry.id for entry in self._current(base).segments}:

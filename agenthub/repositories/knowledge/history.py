@@ -16,6 +16,7 @@ from agenthub.repositories.cursors import decode_cursor, encode_cursor
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, Document, DocumentRepository, PastDocument
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.ledger import OPERATIONS, KnowledgeOperation, Pin
+from agenthub.repositories.knowledge.reembeddings import ReembeddingRepository
 from agenthub.repositories.knowledge.retention import GenerationRepository, Retention, every_row
 from agenthub.repositories.operations import row_of
 from agenthub.storage.contract import ALL, And, Compare, Filter, Order, Query, Storage
@@ -43,6 +44,7 @@ class History:
         self._storage = storage
         self._documents = DocumentRepository(storage)
         self._generations = GenerationRepository(storage)
+        self._reembeddings = ReembeddingRepository(storage)
 
     def get(self, tenant_id: TenantId, knowledge_base_id: str, generation: int) -> KnowledgeBase:
         """The knowledge base's row as it was in that generation.
@@ -52,7 +54,7 @@ class History:
         return self.at(KnowledgeBaseRepository(self._storage).get(tenant_id, knowledge_base_id), generation)
 
     def at(self, base: KnowledgeBase, generation: int) -> KnowledgeBase:
-        """This row as it was in that generation; name and settings are those of now.
+        """This row as it was in that generation, with the model of that time; name and settings are those of now.
 
         Raises: as `get`.
         """
@@ -66,7 +68,7 @@ class History:
         record = made[0] if made else record
         if record is None:
             raise NotRetained(f"generation {generation} is no longer kept; the oldest is {retained.first}", field="generation")
-        return _row_at(base, record)
+        return self._reembeddings.row_at(_row_at(base, record))
 
     def documents(self, base: KnowledgeBase, *, where: Filter = ALL, limit: int = 50, cursor: str | None = None) -> Page[Document]:
         """One page of the documents in the generation that this row names, newest first."""

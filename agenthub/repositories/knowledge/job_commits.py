@@ -13,7 +13,7 @@ import numpy as np
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import GenerationConflict, LeaseLost, NotFound
+from agenthub.core.errors import LeaseLost, NotFound
 from agenthub.core.failpoints import failpoint
 from agenthub.core.ids import new_id
 from agenthub.rag.engine import KnowledgeEngine
@@ -234,8 +234,6 @@ class JobCommits:
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
             nonlocal calls
             calls += 1
-            if base.signature != self._base.signature:
-                raise GenerationConflict("the knowledge base has another embedding model now", retry_after_seconds=1)
             if calls > 1:  # the commit itself asks the same, but can't say which of them it was
                 self._refuse_gone(made)
             replaces = made[0].item.action == "replace"

@@ -30,6 +30,7 @@ class KnowledgeBase:
     (design/KNOWLEDGE_STORE.md). `embedding_model` is None where vectors come from the client. `name_key` is the casefolded
     name, unique in the tenant, and None once deleted so that the name is free again; the id is never used twice. Nobody
     finds one that is `importing`. `retained_*` say which old generations are kept (repositories/knowledge/retention.py).
+    Until `held_until`, by the database's clock, only a switch to another model commits (repositories/knowledge/switching.py).
     """
 
     id: KnowledgeBaseId
@@ -57,6 +58,7 @@ class KnowledgeBase:
     updated_at: datetime
     retained_generations: int = RETAINED_GENERATIONS
     retained_seconds: int = RETAINED_SECONDS
+    held_until: datetime | None = None
     version: int = 1
 
     @property

@@ -11,8 +11,8 @@ from agenthub.core.types import KnowledgeBaseId, TenantId
 from agenthub.rag.references import Pointer
 from agenthub.storage.contract import Table
 
-ChangeKind = Literal["create", "import", "add", "replace", "delete", "restore", "merge", "erase"]
-"""What a write of a knowledge base did. A merge changes no content."""
+ChangeKind = Literal["create", "import", "add", "replace", "delete", "restore", "merge", "erase", "reembed"]
+"""What a write of a knowledge base did. A merge changes no content, and a re-embedding only the vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,3 +34,12 @@ def pinned_embedder(embedders: EmbedderCatalog, base: KnowledgeBase) -> Embedder
     if embedder.signature.text != base.signature:
         raise ModelMismatch(f"this knowledge base is pinned to {base.signature}; the server now runs {embedder.signature.text}")
     return embedder
+
+
+def embedder_of(embedders: EmbedderCatalog, embedding_model: str, signature: str) -> Embedder:
+    """The embedder of that model, if it still makes vectors of this signature.
+
+    Raises: ModelMismatch when this server has not the model, or another revision of it.
+    """
+    check_signature(embedders, embedding_model, signature)
+    return embedders.get(embedding_model)

@@ -80,6 +80,10 @@ class SnapshotRepository(Repository[Pin]):
         """Remove the pins of readers that never came back."""
         self._storage.commit([DeleteWhere(PINS, tenant_id, Compare("expires_at", "lt", DbNow()))])
 
+    def pinned(self, old: KnowledgeBase) -> Pin:
+        """A pin of a generation (that of this row) without a name, for the commit of a caller who says when it expires."""
+        return self._pin(old, None, None)
+
     def _pin(self, old: KnowledgeBase, name: str | None, creator: str | None) -> Pin:
         pointer = old.pointer
         return Pin(

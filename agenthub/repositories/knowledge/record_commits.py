@@ -10,7 +10,6 @@ from typing import Any
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import GenerationConflict
 from agenthub.rag.segment import Chunk
 from agenthub.repositories.knowledge.commits import Burial, Effect
 from agenthub.repositories.knowledge.job_commits import JobCommits
@@ -30,8 +29,6 @@ class RecordCommits(JobCommits):
         ids = [chunk.id for chunk in chunks]
 
         def plan(base: KnowledgeBase, generation: int, now: datetime) -> Effect:
-            if base.signature != self._base.signature:
-                raise GenerationConflict("the knowledge base has another embedding model now", retry_after_seconds=1)
             self._queue.check(self._leases[item.job_id])
             replaced = Snapshots(self._storage, self._engine).at(base).find_chunks(ids)
             lost = Counter(chunk.document_id for chunk in replaced.values() if chunk.document_id)

@@ -11,13 +11,14 @@ from typing import Any, Final
 from agenthub.core.errors import Conflict
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest
-from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, Plan
+from agenthub.repositories.knowledge.commits import Effect, KnowledgeCommits, PinnedModel, Plan
 from agenthub.repositories.knowledge.documents import Document, DocumentRepository
 from agenthub.repositories.knowledge.history import DocumentChange, History
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
+from agenthub.repositories.knowledge.reembeddings import ReembeddingRepository, drafted
 from agenthub.repositories.knowledge.retention import GenerationRepository
-from agenthub.repositories.operations import Operation
-from agenthub.storage.contract import MAX_WRITES, Storage, Write
+from agenthub.repositories.operations import Operation, row_of
+from agenthub.storage.contract import MAX_WRITES, Insert, Storage, Write
 
 MAX_DOCUMENTS: Final = 2000
 """How many documents one generation can change: two writes each, all in one commit of at most 4,096."""
@@ -55,15 +56,16 @@ class Restores:
         self._documents = DocumentRepository(storage, self._operation)
         self._history = History(storage)
         self._bases = KnowledgeBaseRepository(storage)
+        self._reembeddings = ReembeddingRepository(storage)
 
     def restore(self, base: KnowledgeBase, generation: int, answer: RestoredAnswer) -> Any:
-        """Make a new generation with the contents of an old one: documents, chunks and counts. Nothing is copied or embedded.
+        """Make a new generation with the contents of an old one: documents, chunks, counts and model. Nothing is copied or embedded.
 
         Where more than 2,000 documents differ it goes back in steps, over generations that lie between: each step is a restore of its own,
         whole or not at all, and a repeat goes on where one broke off. What is committed meanwhile is in the history like everything after
         the restored generation.
         Raises: NotFound and NotRetained as `History.get`; Conflict when it is the current one, when a single generation changed more than
-        2,000 documents, or when it would take more than 50 steps.
+        2,000 documents, when it would take more than 50 steps, or when it is in another model while one is being re-embedded into.
         """
         changed = 0
         for step in self._steps(base, generation):
@@ -96,7 +98,8 @@ class Restores:
     def undo(self, base: KnowledgeBase, answer: RestoredAnswer) -> Any:
         """Restore the generation before the newest change; merges don't count. To undo an undo is to redo.
 
-        Raises: Conflict when nothing was changed yet, or something is changed meanwhile; otherwise as `restore`.
+        Raises: Conflict when nothing was changed yet, when the model was changed since, or something is changed meanwhile; otherwise as
+        `restore`.
         """
         newest = GenerationRepository(self._storage).newest_change(base)
         if newest is None or newest.generation == 1:
@@ -128,26 +131,43 @@ class Restores:
             newest = GenerationRepository(self._storage).newest_change(base)
             if newest is None or newest.generation != undone:
                 raise Conflict("the knowledge base was changed meanwhile; look at its newest change and try again")
-        return self._history.at(base, generation)
+        old = self._history.at(base, generation)
+        if old.signature != base.signature:
+            self._check_model_change(base, undone)
+        return old
+
+    def _check_model_change(self, base: KnowledgeBase, undone: int | None) -> None:
+        if undone is not None:
+            raise Conflict("the model was changed since the newest change: roll that back first, or restore a generation")
+        if self._reembeddings.is_open(base):
+            raise Conflict("that generation is in another model, and the knowledge base is being re-embedded: cancel that first")
 
     def _plan(self, generation: int, undone: int | None, answer: RestoredAnswer) -> Plan:
         def plan(current: KnowledgeBase, made: int, now: datetime) -> Effect:
             old = self._wanted(current, generation, undone)
-            changes = self._changes(current, generation)
+            changes, other_model = self._changes(current, generation), old.signature != current.signature
             audit = self._operation.audit(
                 current.tenant_id, "knowledge_base.restore", "knowledge_base", current.id, now, restored_generation=generation
             )
             return Effect(
                 answer(Restored(made, generation, len(changes), old.document_count, old.chunk_count)),
                 "restore",
-                writes=(*self._every_write(changes, made, now), audit),
+                writes=(*self._every_write(changes, made, now), *self._model_change(current, old, made, now), audit),
                 documents_delta=old.document_count - current.document_count,
                 chunks_delta=old.chunk_count - current.chunk_count,
                 size_delta_bytes=old.size_bytes - current.size_bytes,
                 details={"restored_generation": generation, "documents_changed": len(changes)},
+                model=PinnedModel(str(old.embedding_model), old.signature, old.dimension) if other_model else None,
             )
 
         return plan
+
+    def _model_change(self, current: KnowledgeBase, old: KnowledgeBase, made: int, now: datetime) -> list[Write]:
+        """The record that says which generations are in which model, where this restore changes it."""
+        if old.signature == current.signature:
+            return []
+        row = drafted(current, moved_to=old, state="finished", now=now, created_by=self._operation.actor.id or "")
+        return [Insert(ReembeddingRepository.table, row_of(replace(row, switched_generation=made)))]
 
     def _changes(self, current: KnowledgeBase, generation: int) -> Sequence[DocumentChange]:
         """What has to become of documents: `before` is wanted, `after` is what there is."""

@@ -107,8 +107,8 @@ class GenerationRepository(Repository[KnowledgeOperation]):
         return [self.from_row(row) for row in every_row(self._storage, OPERATIONS, base, where)]
 
     def newest_change(self, base: KnowledgeBase) -> KnowledgeOperation | None:
-        """The newest write that changed contents: merging does not."""
-        where = And((Compare("knowledge_base_id", "eq", base.id), Compare("kind", "ne", "merge")))
+        """The newest write that changed contents: merging does not, and another model neither."""
+        where = And((Compare("knowledge_base_id", "eq", base.id), Compare("kind", "ne", "merge"), Compare("kind", "ne", "reembed")))
         rows = self._storage.find(OPERATIONS, base.tenant_id, Query(where, _NEWEST, 1))
         return self.from_row(rows[0]) if rows else None
 

@@ -67,9 +67,10 @@ class Submissions(JobRepository):
         arguments: Mapping[str, Any] | None = None,
         *,
         unfinished: bool = False,
+        beside: Callable[[Job], Sequence[Write]] = lambda _job: (),
     ) -> Submitted:
         """Keep what came in, durably, and queue the job. `answer` makes the answer that repeats of the request get at first.
-        `unfinished`: its handler is to find more items.
+        `unfinished`: its handler is to find more items. `beside`: what else the commit writes.
 
         Raises: RateLimited with too many unfinished jobs; NotFound when the knowledge base was deleted; VolumeFull;
         VolumeUnavailable; OperationRepeated when a racing twin of the request was first.
@@ -82,6 +83,7 @@ class Submissions(JobRepository):
             alive = Require(KnowledgeBaseRepository.table, base.tenant_id, base.id, ACTIVE)
             writes = [alive, staging.ending(), _queued(job), *_insertions(items), *queueing(base.tenant_id, job.created_at)]
             writes.append(job_noted(job, "queued", job.created_at))
+            writes += beside(job)
             failpoint("job.submit")
             try:
                 self._commit(base.tenant_id, writes, answer(job), "create", job.id)

@@ -97,3 +97,15 @@ def test_opening_the_embedded_model_imports_no_client() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_an_endpoint_may_have_further_models_each_of_its_own_dimension() -> None:
+    with openai_server(dimension=5) as server:
+        settings = EmbeddingSettings(endpoint=EndpointSettings(server.url, "small", dimension=5), more_models=("large", "small"))
+        assert settings.problems() == []
+        catalog = open_embedders(settings)
+        assert [(card.model, card.default) for card in catalog.models()] == [("small", True), (EMBEDDED, False), ("large", False)]
+        server.dimension = 7
+        assert catalog.get("large").embed(["a text"]).shape == (1, 7)
+        assert server.requests[-1]["model"] == "large"
+        assert catalog.get("large").signature.text != catalog.get("small").signature.text

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agenthub.core.errors import AgentHubError, AlreadyExists, GenerationConflict, MissingFile, NotFound
+from agenthub.core.errors import AgentHubError, AlreadyExists, Conflict, GenerationConflict, MissingFile, NotFound
 from agenthub.core.ids import new_id
 from agenthub.rag.configuration import RagSettings
 from agenthub.rag.engine import KnowledgeEngine
@@ -25,13 +25,15 @@ from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, Knowl
 from agenthub.repositories.knowledge.ledger import OPERATIONS
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.pruning import Pruner
+from agenthub.repositories.knowledge.reembeddings import MIRRORS, ReembeddingRepository
 from agenthub.repositories.knowledge.restoring import Restores
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.storage.contract import Query, Row, Storage, Table, TenantScope, Write
 from agenthub.storage.memory import MemoryStorage
 from tests.repositories.knowledge.backends import Backend, Hands, Passing
-from tests.repositories.knowledge.world import TENANT, MemoryDisk, World
+from tests.repositories.knowledge.moving import Mover
+from tests.repositories.knowledge.world import TENANT, MemoryDisk, World, signature_of, vector_of
 
 SLACK: Final = 0.0
 Content = Mapping[str, tuple[str, ...]]
@@ -135,7 +137,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.director = Director(self.seed)
-        self.world = World(SteppingStorage(self.director, MemoryStorage()), SteppingDisk(self.director)).create()
+        self.world = World(SteppingStorage(self.director, MemoryStorage()), SteppingDisk(self.director), model="four").create()
         self.random = random.Random(self.seed * 31 + 7)
         for number in range(6):
             text = f"t{new_id()}"
@@ -184,6 +186,10 @@ class Run:
         if base is None:
             return
         self._check_erased(base)
+        self._finish_moves()
+        base = self.world.base
+        self._check_erased(base)
+        self._check_vectors()
         made = [generation for generation, *_ in self.acknowledged]
         if len(set(made)) != len(made):
             self.problems.append(f"two operations made one generation: {sorted(made)}")
@@ -203,6 +209,29 @@ class Run:
         left = [path for path, data in self.world.disk.contents.items() if any(text in data for text in texts)]
         if left:
             self.problems.append(f"of erased documents there is something in {left}")
+
+    def _finish_moves(self) -> None:
+        """Bring moves to another model to their ends, as runners would, and take what waits for a decision."""
+        mover = Mover(self.world, engine=self.world.new_engine())
+        mover.work_off()
+        if ReembeddingRepository(self.storage).is_open(self.world.base):
+            mover.switch()
+            mover.work_off()
+        left = self.storage.find(MIRRORS, TENANT, Query(limit=1000))
+        if left or ReembeddingRepository(self.storage).is_open(self.world.base):
+            self.problems.append(f"{len(left)} mirrors are left, or a move")
+
+    def _check_vectors(self) -> None:
+        """Each vector of the current generation is the one that its model gives its text."""
+        engine, base = self.world.new_engine(), self.world.base
+        manifest = engine.read_manifest(base.id, base.pointer)
+        if (manifest.signature, signature_of(str(base.embedding_model), base.dimension).text) != (base.signature, base.signature):
+            self.problems.append(f"the row says {base.embedding_model}, {base.signature} and the manifest {manifest.signature}")
+        for rows in (rows for entry in manifest.segments for rows in engine.segments.rows(base.id, entry)):
+            for chunk, vector in zip(rows.chunks, rows.vectors, strict=True):
+                wanted = vector_of(chunk.searched_text, base.dimension)
+                if len(wanted) != len(vector) or abs(float(wanted @ vector) / float((wanted @ wanted) ** 0.5) - 1) > 1e-4:
+                    self.problems.append(f"{chunk.text} of {chunk.document_id} has another text's or model's vector")
 
     def seen_at(self, generation: int) -> Content | None:
         """What a process that has nothing in memory sees of a generation."""
@@ -242,7 +271,7 @@ class Run:
     def _expect_merge(self, generation: int) -> None:
         operations = self.storage.find(OPERATIONS, TENANT, Query(limit=1000))
         kinds = {row["kind"] for row in operations if row["generation"] == generation}
-        if not kinds <= {"merge", "create", "erase"}:  # an erasure goes on by a commit that changes no content
+        if not kinds <= {"merge", "create", "erase", "reembed"}:  # an erasure goes on by a commit that changes no content
             self.problems.append(f"generation {generation} was made by {kinds}, which nobody was told")
 
 
@@ -294,7 +323,12 @@ def collect(run: Run) -> None:
 def restore(run: Run) -> None:
     base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
     wanted = run.random.randrange(max(2, base.generation - 3), base.generation)
-    made: Any = Restores(run.storage, run.world.engine, Operation()).restore(base, wanted, lambda restored: restored.generation)
+    try:
+        made: Any = Restores(run.storage, run.world.engine, Operation()).restore(base, wanted, lambda restored: restored.generation)
+    except Conflict as error:
+        if "in another model" in error.message:
+            return  # while a move is under way
+        raise
     run.note(made, "restore", str(wanted))
 
 
@@ -339,6 +373,23 @@ def read(run: Run) -> None:
         newest = base.generation
 
 
+def move(run: Run) -> None:
+    """Go to the other model, and back again half of the time; given up if somebody else is at it."""
+    engine = run.world.new_engine()
+    mover = Mover(run.world, engine=engine)
+    base = KnowledgeBaseRepository(run.storage).get(TENANT, run.world.base_id)
+    try:
+        mover.start("three" if base.embedding_model == "four" else "four", auto_switch=run.random.random() < 0.7)
+        mover.work()
+        if run.random.random() < 0.5:
+            mover.roll_back()
+            mover.work()
+        elif run.random.random() < 0.3:
+            mover.requests.cancel()
+    except Conflict:
+        return
+
+
 ACTORS: Final[dict[str, Callable[[Run], None]]] = {
     "append": append,
     "delete": delete,
@@ -352,6 +403,8 @@ ACTORS: Final[dict[str, Callable[[Run], None]]] = {
     "erase": erase,
     "erase again": erase,
     "read": read,
+    "move": move,
+    "move again": move,
 }
 
 

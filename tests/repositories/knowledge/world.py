@@ -18,6 +18,7 @@ from agenthub.core.ids import new_id
 from agenthub.core.types import DocumentId, KnowledgeBaseId, TenantId
 from agenthub.rag.configuration import MilvusSettings, RagSettings
 from agenthub.rag.disk import Disk
+from agenthub.rag.embedding.contract import ModelSignature
 from agenthub.rag.engine import KnowledgeEngine
 from agenthub.rag.manifest import Manifest
 from agenthub.rag.milvus.segments import MilvusSegments
@@ -130,9 +131,14 @@ class MemoryDisk(Disk):
         return 0, 0
 
 
-def vector_of(text: str) -> NDArray[np.float32]:
+def vector_of(text: str, dimension: int = 4) -> NDArray[np.float32]:
     """The same vector for the same text."""
-    return np.random.default_rng(sum(map(ord, text)) * 7919 + len(text)).normal(size=4).astype(np.float32)
+    return np.random.default_rng(sum(map(ord, text)) * 7919 + len(text)).normal(size=dimension).astype(np.float32)
+
+
+def signature_of(model: str, dimension: int) -> ModelSignature:
+    """What vectors of a model of the tests say of themselves."""
+    return ModelSignature(model, "1", "provider", dimension, None)
 
 
 @dataclass
@@ -145,6 +151,7 @@ class World:
     clock: Clock | None = None
     milvus: bool = False
     name: str = field(default_factory=new_id)
+    model: str | None = None
 
     def __post_init__(self) -> None:
         volume = Volume(Path("/memory"), mapping="never", disk=self.disk)
@@ -167,8 +174,8 @@ class World:
 
     def create(self) -> World:
         """The empty knowledge base."""
-        now = self.storage.now()
-        pointer = self.engine.put_manifest(self.base_id, Manifest.empty(self.base_id, SIGNATURE, "create", now))
+        now, signature = self.storage.now(), SIGNATURE if self.model is None else signature_of(self.model, 4).text
+        pointer = self.engine.put_manifest(self.base_id, Manifest.empty(self.base_id, signature, "create", now))
         row = KnowledgeBase(
             id=KnowledgeBaseId(self.base_id),
             tenant_id=TENANT,
@@ -176,8 +183,8 @@ class World:
             name_key=self.name,
             description="",
             state="active",
-            embedding_model=None,
-            signature=SIGNATURE,
+            embedding_model=self.model,
+            signature=signature,
             dimension=4,
             language="english",
             chunking={},
@@ -247,9 +254,10 @@ class World:
             buried = (Burial("document", key),)
             return Effect(generation, "replace", buried, tuple(documents.replacement(old, after)), chunks_delta=delta)
 
-        with commits.staging(KnowledgeBaseRepository(storage).get(TENANT, self.base_id)) as staging:
+        base = KnowledgeBaseRepository(storage).get(TENANT, self.base_id)
+        with commits.staging(base) as staging:
             name = staging.put_original(original).name if original is not None else ""
-            staging.write_segment(chunks, np.stack([vector_of(text) for text in texts]))
+            staging.write_segment(chunks, np.stack([vector_of(text, base.dimension) for text in texts]))
             return staging.publish(plan)
 
     def delete(self, key: str, storage: Storage | None = None) -> int:

@@ -6,23 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from numpy import float32
 from numpy.typing import NDArray
 
-from agenthub.core.errors import Conflict, InvalidInput
+from agenthub.core.errors import Conflict, GenerationConflict, InvalidInput, ModelMoved
 from agenthub.core.ids import new_id
 from agenthub.rag.segment import Chunk
 from agenthub.rag.vector_codec import decode_vector
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import DocumentRepository
-from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase
+from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository
 from agenthub.repositories.knowledge.models import pinned_embedder
 from agenthub.repositories.knowledge.snapshots import Snapshots
 from agenthub.repositories.operations import Operation
 from agenthub.resources import Resources
 from agenthub.services.knowledge.document_processing.schemas import ChunkIn
+
+_TRIES: Final = 4
+"""How often texts are embedded again because the knowledge base was switched to another model meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,20 @@ def add_chunks(resources: Resources, operation: Operation, base: KnowledgeBase, 
     Raises: InvalidInput, naming `items[i].…`, for a bad vector or an id sent twice; Conflict when a vector is missing or unwanted.
     """
     _check_items(items)
-    vectors = _vectors(resources, base, items)
     chunks = [Chunk(item.id or new_id(), None, item.text, item.metadata) for item in items]
     resources.upkeep.admit(base)
+    for _ in range(_TRIES):
+        try:
+            return _published(resources, operation, base, items, chunks, answer)
+        except ModelMoved:
+            base = KnowledgeBaseRepository(resources.storage).get(base.tenant_id, base.id)
+    raise GenerationConflict("this knowledge base goes from model to model; try again", retry_after_seconds=1)
+
+
+def _published(
+    resources: Resources, operation: Operation, base: KnowledgeBase, items: Sequence[ChunkIn], chunks: Sequence[Chunk], answer: AddedAnswer
+) -> object:
+    vectors = _vectors(resources, base, items)
     commits = KnowledgeCommits(resources.storage, resources.knowledge, operation)
     with commits.staging(base) as staging:
         staging.write_segment(chunks, vectors)

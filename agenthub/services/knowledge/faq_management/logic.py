@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from agenthub.core.errors import AlreadyExists, GenerationConflict, InvalidInput, NotFound, VersionConflict
+from agenthub.core.errors import AlreadyExists, GenerationConflict, InvalidInput, ModelMoved, NotFound, VersionConflict
 from agenthub.core.types import TenantId
 from agenthub.repositories.knowledge.commits import Burial, Effect, KnowledgeCommits, Plan
 from agenthub.repositories.knowledge.documents import Document
@@ -125,6 +125,8 @@ class Faqs:
                 return self._write(todo, count - len(todo), answer)
             except _Moved:
                 continue
+            except ModelMoved:
+                self.base = KnowledgeBaseRepository(self._resources.storage).get(self.base.tenant_id, self.base.id)
         raise GenerationConflict("these FAQs are being changed by others; try again", retry_after_seconds=1)
 
     def _unchanged(self, answer: PutAnswer, count: int) -> object:

@@ -11,7 +11,7 @@ from agenthub.repositories.base import Page, all_of, equal_if
 from agenthub.repositories.knowledge.evaluations import evaluation_removals
 from agenthub.repositories.knowledge.heat import HeatRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBase, KnowledgeBaseRepository, name_key
-from agenthub.services.knowledge.knowledge_base import bundle_routes, time_routes, verify_routes
+from agenthub.services.knowledge.knowledge_base import bundle_routes, reembedding_routes, time_routes, verify_routes
 from agenthub.services.knowledge.knowledge_base.logic import create
 from agenthub.services.knowledge.knowledge_base.schemas import (
     KnowledgeBaseCreate,
@@ -24,7 +24,9 @@ from agenthub.web.declare import accepts, requires, returns, takes
 from agenthub.web.schema import ListOf
 
 bp = Blueprint("knowledge_bases", __name__)
-BLUEPRINTS: Final = tuple(("/api/knowledge-bases", one) for one in (bp, time_routes.bp, bundle_routes.bp, verify_routes.bp))
+BLUEPRINTS: Final = tuple(
+    ("/api/knowledge-bases", one) for one in (bp, time_routes.bp, bundle_routes.bp, verify_routes.bp, reembedding_routes.bp)
+)
 
 
 @bp.post("")

@@ -19,7 +19,7 @@ class ChangeOut(Schema):
     """
 
     generation: int
-    kind: Literal["create", "import", "add", "replace", "delete", "restore", "merge", "erase"]
+    kind: Literal["create", "import", "add", "replace", "delete", "restore", "merge", "erase", "reembed"]
     actor_kind: str
     actor_id: str | None
     created_at: datetime
