@@ -24,6 +24,8 @@ from agenthub.storage.contract import Compare, DbNow, Delete, DeleteWhere, Inser
 
 HOLD_SECONDS: Final = 10.0
 """How long writers wait at most for a runner that died in the midst of a switch."""
+_COMMITS: Final = 4
+"""Where a commit takes seconds, a switch takes about so many of them longer."""
 _ROUNDS: Final = 4
 
 
@@ -68,7 +70,7 @@ class Switch:
     def _hold(self) -> None:
         """Have all other writers wait, in every process. Raises: LeaseLost."""
         row = self._row
-        until = {"held_until": DbNow(HOLD_SECONDS)}
+        until = {"held_until": DbNow(HOLD_SECONDS + _COMMITS * self._storage.commit_seconds)}
         hold = Update(KnowledgeBaseRepository.table, row.tenant_id, row.knowledge_base_id, until, None, ACTIVE)
         self._queue.write(self._leased, held(self._leased), hold)
 
