@@ -10,16 +10,19 @@ from typing import Any, Final
 
 import pytest
 
+from agenthub.repositories.activity import ACTIVITY_EVENTS
 from agenthub.repositories.knowledge.collecting import GARBAGE
 from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
 from agenthub.repositories.knowledge.erasing import ErasureRepository
 from agenthub.repositories.knowledge.evaluations import EvaluationRepository, QuestionRepository
 from agenthub.repositories.knowledge.heat import HeatRepository
+from agenthub.repositories.knowledge.job_queue import TURNS
 from agenthub.repositories.knowledge.jobs import JobItemRepository, JobRepository
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.leases import LEASES
 from agenthub.repositories.knowledge.ledger import INTENTS, OPERATIONS, PINS, TOMBSTONES
 from agenthub.repositories.knowledge.rag_queries import RagQueryRepository
+from agenthub.repositories.knowledge.reembeddings import MIRRORS, ReembeddingRepository
 from agenthub.repositories.knowledge.segment_checks import SEGMENT_CHECKS
 from agenthub.repositories.operations import APPLIED_OPERATIONS, AUDIT_EVENTS
 from agenthub.storage.contract import (
@@ -53,6 +56,7 @@ TABLES: Final = (
     *(APPLIED_OPERATIONS, AUDIT_EVENTS, DOCUMENT_HISTORY, OPERATIONS, INTENTS, TOMBSTONES, PINS, SEGMENT_CHECKS, LEASES, GARBAGE),
     *(kind.table for kind in (KnowledgeBaseRepository, DocumentRepository, ErasureRepository, HeatRepository)),
     *(kind.table for kind in (RagQueryRepository, QuestionRepository, EvaluationRepository, JobRepository, JobItemRepository)),
+    *(TURNS, ACTIVITY_EVENTS, ReembeddingRepository.table, MIRRORS),
 )
 SERVERS: Final = {"postgresql": "postgresql_database", "bigquery": "bigquery_url"}
 

@@ -5,59 +5,42 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from flask import Flask
 
 from agenthub.core.errors import Conflict, LeaseLost, ModelMoved, ProviderFailure
-from agenthub.core.ids import new_id
 from agenthub.repositories.knowledge import shadows, switching
 from agenthub.repositories.knowledge.collecting import Collector, Grace
 from agenthub.repositories.knowledge.commits import KnowledgeCommits
-from agenthub.repositories.knowledge.documents import DOCUMENT_HISTORY, DocumentRepository
-from agenthub.repositories.knowledge.job_requests import JobRequests
 from agenthub.repositories.knowledge.knowledge_bases import KnowledgeBaseRepository
 from agenthub.repositories.knowledge.merging import Merges
 from agenthub.repositories.knowledge.reembeddings import MIRRORS, ReembeddingRepository, mirrors_of
 from agenthub.repositories.knowledge.retention import Retention
 from agenthub.repositories.operations import Operation
-from agenthub.repositories.tables import TABLES
-from agenthub.storage.configuration import parse_storage_url
-from agenthub.storage.contract import ALL, Compare, DbNow, DeleteWhere, Storage, Update
-from agenthub.storage.open import open_storage
-from agenthub.storage.schema import create_tables
+from agenthub.storage.contract import Compare, DbNow, Update
+from agenthub.storage.memory import MemoryStorage
+from tests.repositories.knowledge.backends import Backend, Hands, backend_of
 from tests.repositories.knowledge.moving import Mover
-from tests.repositories.knowledge.test_job_queue import SERVERS
 from tests.repositories.knowledge.world import TENANT, World, signature_of, vector_of
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", "bigquery"])
-def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    folder: Path = tmp_path_factory.mktemp("moves")
-    urls = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/moves.sqlite3"}
-    url = urls.get(request.param) or str(request.getfixturevalue(SERVERS[request.param]))
-    opened = open_storage(parse_storage_url(url), Flask("moves"))
-    create_tables(opened, TABLES)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql", pytest.param("bigquery", marks=pytest.mark.torture)])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    with backend_of(request, request.param, tmp_path_factory) as backend:
+        yield backend
 
 
 @pytest.fixture
-def mover(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mover]:
+def mover(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Mover:
     """A knowledge base of five documents, and pieces of two rows."""
     monkeypatch.setattr(shadows, "PIECE_ROWS", 2)
     monkeypatch.setattr(shadows, "BATCH_TEXTS", 1)
-    storage.commit([DeleteWhere(table, TENANT, ALL) for table in (DocumentRepository.table, DOCUMENT_HISTORY)])  # their ids are taken
-    world = World(storage, model="four").create()
+    world = World(MemoryStorage(), model="four").create()
     world.add("large", *(f"line {number}" for number in range(5)))
     for number in range(4):
         world.add(f"d{number}", f"text {number}")
-    made = Mover(world)
-    yield made
-    for job in JobRequests(storage).page(TENANT, where=Compare("status", "in", ("queued", "running"))).items:
-        JobRequests(storage).cancel(TENANT, job.id)
+    world.storage = backend.moved(world.storage, Hands())
+    return Mover(world)
 
 
 def state(mover: Mover) -> tuple[str, int, int]:
@@ -296,14 +279,11 @@ def test_only_one_at_a_time(mover: Mover) -> None:
     mover.work_off()
 
 
-def test_a_deleted_knowledge_base_takes_its_moves_along(storage: Storage) -> None:
-    mover = Mover(World(storage, model="four", name=new_id()).create())
-    mover.world.add("a", "text")
+def test_a_deleted_knowledge_base_takes_its_moves_along(mover: Mover) -> None:
     mover.start("three")
     mover.work_off()
-    KnowledgeBaseRepository(storage).retire(TENANT, mover.world.base_id)
+    KnowledgeBaseRepository(mover.storage).retire(TENANT, mover.world.base_id)
     for _ in range(3):
-        Collector(storage, mover.engine, Grace(0.0, 0.0)).collect(mover.world.base_id)
+        Collector(mover.storage, mover.engine, Grace(0.0, 0.0)).collect(mover.world.base_id)
     mine = Compare("knowledge_base_id", "eq", mover.world.base_id)
-    assert (storage.count(MIRRORS, TENANT, mine), storage.count(ReembeddingRepository.table, TENANT, mine)) == (0, 0)
-    assert timedelta(seconds=switching.HOLD_SECONDS) < timedelta(minutes=1)
+    assert (mover.storage.count(MIRRORS, TENANT, mine), mover.storage.count(ReembeddingRepository.table, TENANT, mine)) == (0, 0)
