@@ -1,9 +1,9 @@
 """Kills a runner at every step of a move: `python -m tests.system.reembed_walk STEPS DATABASE_URL FOLDER`.
 
-STEPS is a stride, or names of failpoints separated by commas. For each of these places chunks are added, replaced and deleted, a move to
-the other model is asked for (now and then as a roll back), and the runner is killed there with SIGKILL. Then more is written, another one
-goes on, and so on, until one gets through. After each step every chunk must be found by its very text with a cosine of 1, which no mixture
-of models gives. Prints one JSON line.
+STEPS is a stride, or names of failpoints separated by commas. For each of these places a knowledge base is made, written to, and told to
+move to the other model; for every second one that is done in peace, and what is walked through is the way back. The runner is killed there
+with SIGKILL. Then more is written, another runner goes on, and so on, until one gets through. After each step every chunk must be found by
+its very text with a cosine of 1, which no mixture of models gives. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REMOTE = "remote"
 
 
 class Walk(Siege):
-    """One knowledge base, moved to and fro."""
+    """Knowledge bases that move, one after the other."""
 
     def __init__(self, database_url: str, folder: Path, endpoint: str) -> None:
         super().__init__(0, database_url, folder)
@@ -39,72 +39,78 @@ class Walk(Siege):
         return Api(make_app(self.folder, self.environment["DATABASE_URL"], **{**self.environment, **chosen}))
 
     def begin(self) -> None:
-        api = self.app().login()
-        base = api.post("/api/knowledge-bases", {"name": "walk", "embedding_model": MODEL}, 201)["id"]
-        self.state.write_text(json.dumps((api.token, f"/api/knowledge-bases/{base}")))
+        self.state.write_text(json.dumps((self.app().login().token, "")))
 
     def signed_in(self) -> tuple[Api, str]:
         token, base = json.loads(self.state.read_text())
         return Api(self.app().app, token), base
 
-    def ask(self, step: int) -> None:
-        """Write, then ask for a move; nobody works on it yet."""
-        api, base = self.signed_in()
-        write(api, base, step, "before")
-        if step == 1 or api.get(f"{base}/reembedding")["state"] != "switched" or step % 4 < 2:
-            target = REMOTE if api.get(base)["embedding_model"] == MODEL else MODEL
-            api.post(f"{base}/reembedding", {"embedding_model": target, "auto_switch": True}, 202)
-        else:
-            api.post(f"{base}/reembedding/rollback", None, 202)
+    def make(self, step: int) -> None:
+        """A knowledge base, written to, and a move; nobody works on it yet."""
+        api, _ = self.signed_in()
+        base = f"/api/knowledge-bases/{api.post('/api/knowledge-bases', {'name': f'walk {step}', 'embedding_model': MODEL}, 201)['id']}"
+        self.state.write_text(json.dumps((api.token, base)))
+        write(api, base, "first")
+        api.post(f"{base}/reembedding", {"embedding_model": REMOTE, "auto_switch": True}, 202)
 
-    def meanwhile(self, step: int) -> None:
+    def roll_back(self) -> None:
+        api, base = self.signed_in()
+        write(api, base, "between")
+        api.post(f"{base}/reembedding/rollback", None, 202)
+
+    def meanwhile(self) -> None:
         """What is written after a runner was killed: it may have to wait for whoever held the knowledge base, and is never refused."""
         api, base = self.signed_in()
-        write(api, base, step, "after")
+        write(api, base, "last")
 
-    def look(self, steps: int, model: str) -> None:
-        """Write down what is wrong after so many moves."""
+    def look(self, back: bool) -> None:
+        """Write down what is wrong."""
         api, base = self.signed_in()
-        (self.folder / "problems.json").write_text(json.dumps(problems(api, base, steps, model)))
+        (self.folder / "problems.json").write_text(json.dumps(problems(api, base, back)))
 
-    def step(self, number: int | str, moves: int) -> int:
+    def step(self, place: int | str, number: int) -> int:
         """How the one who was to be killed at that failpoint ended; what it left is brought to its end."""
-        assert ended(partial(self.ask, moves)) == 0
-        code = ended(partial(self.work, number))
-        assert ended(partial(self.meanwhile, moves)) == 0
+        back = number % 2 == 0
+        assert ended(partial(self.make, number)) == 0
+        if back:
+            assert ended(self.work) == 0
+            assert ended(self.roll_back) == 0
+        code = ended(partial(self.work, place))
+        assert ended(self.meanwhile) == 0
         assert ended(self.work) == 0
+        assert ended(partial(self.look, back)) == 0
         return code
 
 
-def write(api: Api, base: str, step: int, when: str) -> None:
+def write(api: Api, base: str, when: str) -> None:
     """Two new chunks, the fixed one replaced, and one of the new ones deleted."""
-    items = [{"id": f"{when}-{step}-{part}", "text": text_of(f"{when}-{step}-{part}")} for part in range(2)]
-    api.post(f"{base}/chunks", {"items": [*items, {"id": "fixed", "text": text_of(f"fixed {when} {step}")}]})
-    api.post(f"{base}/chunks/delete", {"ids": [f"{when}-{step}-1"]})
+    items = [{"id": f"{when}-{part}", "text": text_of(f"{when}-{part}")} for part in range(2)]
+    api.post(f"{base}/chunks", {"items": [*items, {"id": "fixed", "text": text_of(f"fixed {when}")}]})
+    api.post(f"{base}/chunks/delete", {"ids": [f"{when}-1"]})
 
 
 def text_of(key: str) -> str:
     return f"The secret word is {key}, and nothing else."
 
 
-def problems(api: Api, base: str, moves: int, model: str) -> list[str]:
+def problems(api: Api, base: str, back: bool) -> list[str]:
     found: list[str] = []
     there: Any = api.get(base)
-    expected = {f"{when}-{step}-0": text_of(f"{when}-{step}-0") for step in range(1, moves + 1) for when in ("before", "after")}
-    expected["fixed"] = text_of(f"fixed after {moves}")
+    written = ("first", "between", "last") if back else ("first", "last")
+    expected = {f"{when}-0": text_of(f"{when}-0") for when in written} | {"fixed": text_of("fixed last")}
+    model = MODEL if back else REMOTE
     if (there["embedding_model"], there["chunk_count"]) != (model, len(expected)):
         found.append(f"{there['chunk_count']} chunks in {there['embedding_model']} instead of {len(expected)} in {model}")
-    newest = list(expected.items())[-30:]
-    body = {"queries": [text for _, text in newest], "mode": "semantic", "top_k": 1}
-    for (key, _), result in zip(newest, api.post(f"{base}/search", body)["results"], strict=True):
+    body = {"queries": list(expected.values()), "mode": "semantic", "top_k": 1}
+    for key, result in zip(expected, api.post(f"{base}/search", body)["results"], strict=True):
         hit = result["hits"][0]
         if hit["chunk_id"] != key or hit["score"] < 0.999:
             found.append(f"{key} is not found by its own text: {hit}")
-    gone = (f"before-{moves}-1", f"after-{moves}-1")
+    gone = [f"{when}-1" for when in written]
     found += [f"{key} is there, which was deleted" for key in gone if api.send("GET", f"{base}/chunks/{key}").status_code != 404]
-    newest_move: Any = api.get(f"{base}/reembedding")
-    if newest_move["state"] != "switched":
-        found.append(f"the move is {newest_move['state']}")
+    move: Any = api.get(f"{base}/reembedding")
+    if move["state"] != "switched":
+        found.append(f"the move is {move['state']}")
     report: Any = api.post(f"{base}/verify", {})
     if not report["intact"]:
         found.append(f"verify found {report['problems']}")
@@ -129,7 +135,6 @@ def main(steps: str, database_url: str, folder: Path) -> int:
             code = walk.step(place, moves)
             assert code in (0, KILLED), f"step {place} ended with {code}"
             kills += code == KILLED
-            assert ended(partial(walk.look, moves, REMOTE if moves % 2 else MODEL)) == 0
             found = json.loads((folder / "problems.json").read_text())
             if code == 0 or found:
                 break
