@@ -146,12 +146,16 @@ class Uploads:
                 key = f"{client}-{time.monotonic_ns()}"
                 body = {"title": key, "text": f"What client {client} had to say at {key}."}
                 while (
-                    answer := http.post(f"{self.path}/documents?wait=300", json=body, headers={"Idempotency-Key": key})
-                ).status_code != 201:
+                    answer := http.post(f"{self.path}/documents?wait=0", json=body, headers={"Idempotency-Key": key})
+                ).status_code != 202:
                     if answer.status_code not in (409, 429, 503) or "Retry-After" not in answer.headers:
                         raise BenchmarkFailure(f"{answer.status_code}: {answer.text[:500]}")
                     self.refused += 1
                     time.sleep(float(answer.headers["Retry-After"]))
+                while (job := http.get(f"/api/jobs/{answer.json()['job']['id']}").json())["status"] in ("queued", "running"):
+                    time.sleep(1)
+                if job["status"] != "succeeded":
+                    raise BenchmarkFailure(f"the job ended otherwise: {job}")
                 done += 1
         return done
 

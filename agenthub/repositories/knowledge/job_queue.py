@@ -133,9 +133,18 @@ class JobQueue:
         return []
 
     def renew(self, leases: Sequence[Leased]) -> None:
-        """Hold the leases for their whole time from now on; those that were lost stay lost."""
-        for leased in leases:
-            self.write(leased, held(leased, lease_until=DbNow(self.lease_seconds)), quiet=True)
+        """Hold the leases for their whole time from now on; those that were lost stay lost.
+
+        In one commit while all stand: where a commit takes seconds, the last of many would run out before its turn.
+        """
+        writes = {leased.fence: held(leased, lease_until=DbNow(self.lease_seconds)) for leased in leases}
+        if not writes:
+            return
+        try:
+            self._storage.commit(list(writes.values()))
+        except (VersionConflict, NotFound):
+            for leased in leases:
+                self.write(leased, writes[leased.fence], quiet=True)
 
     def write(self, leased: Leased, *writes: Write, quiet: bool = False) -> None:
         """Commit writes that begin with this lease's `held`.

@@ -131,6 +131,29 @@ def test_a_renewed_lease_lasts(desk: Desk) -> None:
     assert queue.check(leased).fence == leased.fence
 
 
+def test_leases_are_renewed_together_and_a_lost_one_keeps_none_from_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = desk.base()
+    jobs = [desk.job(base), desk.job(base), desk.job(base)]
+    queue = JobQueue(desk.storage, lease_seconds=600)
+    leases = queue.take(KINDS)
+    assert len(leases) == len(jobs)
+    commits, real = [], desk.storage.commit
+
+    def counted(writes: Any) -> Any:
+        commits.append(len(writes))
+        return real(writes)
+
+    monkeypatch.setattr(desk.storage, "commit", counted)
+    queue.renew(leases)
+    assert commits == [3]
+    JobRequests(desk.storage).cancel(jobs[1].tenant_id, leases[1].job.id)
+    before = [desk.jobs.get(leased.job.tenant_id, leased.job.id).lease_until for leased in leases]
+    queue.renew(leases)
+    after = [desk.jobs.get(leased.job.tenant_id, leased.job.id).lease_until for leased in leases]
+    assert [one > other for one, other in zip(after, before, strict=True)] == [True, False, True]
+    queue.renew([])
+
+
 def test_small_jobs_of_one_knowledge_base_share_a_slice(desk: Desk) -> None:
     base = desk.base()
     other = desk.base(base.tenant_id)
