@@ -63,8 +63,8 @@ class ReembedHandler:
 
     def _step(self, leased: Leased, row: Reembedding, shadow: Shadow, turn: _Turn) -> bool:
         """Whether it was the last one."""
-        missing = shadow.missing()
-        if missing > (shadow.quick_rows if row.auto_switch else 0):
+        behind = shadow.missing() > shadow.quick_rows if row.auto_switch else not shadow.follows()
+        if behind:
             shadow.fill(turn.over)
             return False
         if shadow.settle():

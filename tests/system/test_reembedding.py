@@ -98,8 +98,10 @@ def walked(steps: str, url: str, folder: Path, seconds: float) -> Any:
     return figures
 
 
+@pytest.mark.torture
+@pytest.mark.timeout(600)
 def test_a_kill_in_the_midst_of_a_switch_loses_and_mixes_nothing(tmp_path: Path) -> None:
-    assert walked("reembed.held", f"sqlite:///{tmp_path}/agenthub.sqlite3", tmp_path, 280)["kills"] == 1
+    assert walked("reembed.held", f"sqlite:///{tmp_path}/agenthub.sqlite3", tmp_path, 580)["kills"] == 1
 
 
 @pytest.mark.torture

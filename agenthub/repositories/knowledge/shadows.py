@@ -39,6 +39,7 @@ BATCH_TEXTS: Final = 128
 QUICK_SECONDS: Final = 2.0
 """What is embedded within a switch, while writers wait, may take so long at the rate that was seen."""
 _LIKELY_QUICK_ROWS: Final = 16
+_MOST_LEFT: Final = 64
 _MOST_QUICK_ROWS: Final = 512
 
 BUILDING: Final = Compare("state", "eq", "building")
@@ -95,6 +96,7 @@ class Shadow:
         self._counted = (row.embedded_count, row.reused_count)
         self._embedded, self._seconds = 0, 0.0
         self._reused = 0
+        self._caught_up = False
 
     @property
     def quick_rows(self) -> int:
@@ -121,6 +123,14 @@ class Shadow:
         base = self.base()
         manifest = self._engine.read_manifest(base.id, base.pointer)
         return sum(gap.count for gap in gaps_of(manifest, self.mirrors(base)))
+
+    def follows(self) -> bool:
+        """Whether it was complete, and lacks what was written in the last moment at most.
+
+        To demand that nothing is missing would be a race that busy writers win for ever.
+        """
+        missing = self.missing()
+        return not missing or (self._caught_up and missing <= self.quick_rows)
 
     # --- filling gaps ---
 
@@ -149,6 +159,7 @@ class Shadow:
                     return
                 self._known.learn(base, manifest, mirrors)
                 place += self._piece(base, gap.entry, place, islice(chunks, PIECE_ROWS), over)
+        self._caught_up = True
 
     def _piece(self, base: KnowledgeBase, entry: SegmentEntry, first: int, rows: Iterator[Chunk], over: Over) -> int:
         """Make and note one piece; how many rows of the live segment it stands for."""
@@ -247,7 +258,8 @@ class Shadow:
                 return True
         live = {one.id for entry in manifest.segments for one in mirroring(entry, mirrors)}
         left = [one for one in mirrors if one.id not in live]
-        if left and not gaps_of(manifest, mirrors):
+        # While little is missing, what is left is dropped in heaps: where writers never rest, something always is.
+        if left and (len(left) >= _MOST_LEFT or not gaps_of(manifest, mirrors)):
             self._drop(base, left)
             return True
         return False

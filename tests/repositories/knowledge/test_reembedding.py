@@ -126,6 +126,24 @@ def test_what_is_written_meanwhile_is_there_in_the_end(mover: Mover, monkeypatch
     assert (state(mover)[0], sound(mover, "three"), mover.world.content()) == ("switched", True, wanted)
 
 
+def test_a_shadow_is_ready_beside_writers_who_never_rest(mover: Mover, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill, fills = shadows.Shadow.fill, list[int]()
+
+    def overtaken(shadow: shadows.Shadow, over: shadows.Over) -> None:
+        fill(shadow, over)
+        fills.append(mover.world.add(f"late {len(fills)}", "written the moment the shadow was complete"))
+        assert len(fills) < 5, "it waits for writers to rest"
+
+    monkeypatch.setattr(shadows.Shadow, "fill", overtaken)
+    mover.start("three")
+    mover.work_off()
+    assert (state(mover)[0], mover.requests.standing().missing_chunks) == ("ready", 1)
+    monkeypatch.setattr(shadows.Shadow, "fill", fill)  # in a switch writers wait
+    mover.switch()
+    mover.work_off()
+    assert (state(mover)[0], sound(mover, "three"), len(mover.world.content())) == ("switched", True, 5 + len(fills))
+
+
 def test_merging_and_restoring_embed_nothing_again(mover: Mover) -> None:
     mover.start("three")
     mover.work_off()
