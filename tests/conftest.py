@@ -28,7 +28,7 @@ def migrated_postgresql(postgresql_database: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of each file of repository tests the first runs on BigQuery always, the others with the torture.
+    """Of each folder of repository tests the first runs on BigQuery always, the others with the torture.
 
     A commit takes the emulator a second and more, nearly all of it in the emulator's own catalogue (docs/adr/0021-bigquery.md), so all of
     them would double the time of the suite. The storage contract, which repositories stand on, runs on it in full every time. Tests
@@ -36,10 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     seen: set[str] = set()
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        if file.startswith("tests/repositories/") and "bigquery" in item.name:
-            if file in seen:
+        folder = item.nodeid.partition("::")[0].rpartition("/")[0]
+        if folder.startswith("tests/repositories/") and "bigquery" in item.name and not item.get_closest_marker("torture"):
+            if folder in seen:
                 item.add_marker(pytest.mark.torture)
-            seen.add(file)
+            seen.add(folder)
         if item.get_closest_marker("many_commits") and "memory" not in item.name:
             item.add_marker(pytest.mark.torture)

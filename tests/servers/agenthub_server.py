@@ -44,6 +44,7 @@ class AgentHubServer:
 
     def start(self) -> AgentHubServer:
         """Start and wait until it answers."""
+        self._await_port()
         command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "wsgi:app"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -59,6 +60,19 @@ class AgentHubServer:
             except httpx.TransportError:
                 time.sleep(0.1)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
+
+    def _await_port(self) -> None:
+        """Killed workers keep it until the system call they are in has ended, and a client elsewhere may have got it for a moment."""
+        limit = time.monotonic() + START_SECONDS
+        while time.monotonic() < limit:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", self.port))
+                except OSError:
+                    time.sleep(0.1)
+                else:
+                    return
 
     def kill(self) -> None:
         """SIGKILL for the whole process group: nothing gets a chance to tidy up."""
